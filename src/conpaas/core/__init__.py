@@ -1,0 +1,1 @@
+"""The service framework: knows no service, no Director and no client."""

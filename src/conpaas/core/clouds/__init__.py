@@ -1,0 +1,1 @@
+"""One interface to every cloud, and its drivers."""

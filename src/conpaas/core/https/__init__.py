@@ -1,0 +1,1 @@
+"""HTTPS with mutual TLS: server, client, certificates and who may call whom."""

@@ -1,0 +1,1 @@
+"""The Director: users, applications, credits, the CA and the clouds."""

@@ -1,0 +1,1 @@
+"""The Director's HTTP endpoints, one module per subject."""

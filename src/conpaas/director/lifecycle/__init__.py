@@ -1,0 +1,1 @@
+"""What the Director does to applications, nodes and volumes, as durable operations."""

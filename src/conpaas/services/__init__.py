@@ -1,0 +1,1 @@
+"""The service types that come with ConPaaS, one folder each."""

@@ -1,0 +1,1 @@
+"""Drive a service manager in memory: state in, state out."""
