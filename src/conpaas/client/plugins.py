@@ -1,0 +1,165 @@
+"""How a service type adds verbs to the command line, without knowing the command line.
+
+A service type names a function in the entry-point group `conpaas.cli`:
+
+    "conpaas.cli": ["helloworld = conpaas.services.helloworld.cli:verbs"]
+
+That function gets one `VerbGroup` and fills it. It imports nothing of `conpaas.client`; what it may use is what this
+module documents, and the handle that its verbs are called with (`conpaas.client.handles`):
+
+    def verbs(group):
+        group.node_roles(master=0, node=1)              # options of add_nodes and remove_nodes, with the default set
+        group.code_verbs(enable="enable_code")          # upload_code, list_codes, enable_code, upload_key ...
+        group.volume_verbs()                            # create_volume, delete_volume, list_volumes
+
+        @group.verb("greet", group.argument("name"), group.option("--times", kind="integer", default=1))
+        def greet(service, name, times):
+            \"\"\"Print a greeting of every node.\"\"\"
+            reply = service.get("greet", name=name, times=times)
+            service.show(reply["text"], reply)
+
+`cps-helloworld greet APP SRV NAME [--times N]` and `cps-tools helloworld greet …` exist from then on, with help, shell
+completion, JSON output and error handling. The common verbs (add, start, list_nodes, get_log …) need no code.
+
+A verb is called with a handle first, then its arguments and options by name (dashes become underscores):
+
+| handle | of | is |
+|---|---|---|
+| `service` | every verb (`target="service"`, the default: the command takes APP SRV) | the service's manager |
+| `application` | verbs with `target="application"` (the command takes APP) | the application manager (service id 0) |
+
+What every handle offers:
+
+- identity: `app_id`, `app_name`, `service_id`, `name`, `type`;
+- calls to its manager, parameters by their wire name, replies decoded: `get(method, **params)`, `post(method, **params)`,
+  `upload(method, {"part": path}, **fields)`, `download(method, to, **params)` (streams into the path `to`). An error
+  reply is raised; let it pass, the command line prints it and chooses the exit code;
+- `application`: the handle of service 0; `service(sid)`: the handle of another service of the application;
+- output, each in the format the user chose (`text` goes to a person, `data` is what `--output json` prints):
+  `show(text, data)`, `table(columns, rows, empty="sentence when there are none")` with rows as dictionaries,
+  `pairs(mapping)`, `note(text)` (a remark on stderr);
+- `change(sentence, request, until=("RUNNING",))`: calls `request()`, then waits (unless `--no-wait`) until the service's
+  state is one of `until`, and prints `<sentence>...  done.`; ERROR or an undone operation ends in `FAILED!` and exit code 1;
+- `poll(probe, what)`: calls `probe()` with a growing pause until it answers something other than None, bounded by
+  `--timeout`; `waiting(default)` tells whether the user wants to wait (--wait or --no-wait, else `default`);
+- `confirm(question)` (asks on a terminal only), `ask_secret(prompt, confirm=False)`, `read_text(path)` (`-` is stdin),
+  `fail(message, hint=None)` (never returns), `finish(code)` (ends the command with that exit code).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+Kind = Literal["text", "integer", "file", "output", "flag"]
+Target = Literal["service", "application"]
+VerbFunction = Callable[..., None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One argument (`name` without dashes) or option (`name` starts with `--`) of a verb.
+
+    `kind`: text, integer, file (an existing readable file, `-` for standard input), output (a file to write, `-` for
+    standard output) or flag (option without value). `completes` names what the shell offers: agents, codes, clouds.
+    """
+
+    name: str
+    kind: Kind = "text"
+    help: str = ""
+    short: str | None = None
+    default: Any = None
+    required: bool = True
+    choices: tuple[str, ...] = ()
+    completes: str = ""
+
+    @property
+    def is_option(self) -> bool:
+        return self.name.startswith("--")
+
+    @property
+    def keyword(self) -> str:
+        """The keyword the verb's function gets the value by."""
+        return self.name.lstrip("-").replace("-", "_")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """One verb of a service type. `destructive` is the question asked on a terminal before it runs."""
+
+    name: str
+    function: VerbFunction
+    parameters: tuple[Parameter, ...] = ()
+    target: Target = "service"
+    destructive: str | None = None
+
+    @property
+    def help(self) -> str:
+        """The first paragraph of the function's docstring."""
+        return inspect.cleandoc(self.function.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+class VerbGroup:
+    """What a service type's `verbs(group)` fills; see the module's text for an example."""
+
+    def __init__(self, type_name: str) -> None:
+        self.type_name = type_name
+        self.roles: dict[str, int] = {"count": 1}
+        self.verbs: dict[str, Verb] = {}
+
+    def argument(
+        self, name: str, *, kind: Kind = "text", help: str = "", required: bool = True, choices: Sequence[str] = (), completes: str = ""
+    ) -> Parameter:
+        """Describe a positional argument; it comes after APP SRV, in the order of the parameters of `verb`."""
+        return Parameter(name, kind, help, required=required, choices=tuple(choices), completes=completes)
+
+    def option(
+        self,
+        name: str,
+        short: str | None = None,
+        *,
+        kind: Kind = "text",
+        help: str = "",
+        default: Any = None,
+        required: bool = False,
+        choices: Sequence[str] = (),
+        completes: str = "",
+    ) -> Parameter:
+        """Describe an option, such as `option("--parameters", "-p", default="")`."""
+        return Parameter(name, kind, help, short, default, required, tuple(choices), completes)
+
+    def flag(self, name: str, short: str | None = None, *, help: str = "") -> Parameter:
+        """Describe an option without value, False unless given."""
+        return Parameter(name, "flag", help, short, default=False, required=False)
+
+    def verb(
+        self, name: str, *parameters: Parameter, target: Target = "service", destructive: str | None = None
+    ) -> Callable[[VerbFunction], VerbFunction]:
+        """Register the decorated function as a verb (its docstring is the help); a later one of the same name wins."""
+
+        def register(function: VerbFunction) -> VerbFunction:
+            self.verbs[name] = Verb(name, function, parameters, target, destructive)
+            return function
+
+        return register
+
+    def node_roles(self, **counts: int) -> None:
+        """Name the role options of add_nodes/remove_nodes, with the numbers that are used when no option is given.
+
+        Without this call there is one option `--count`, default 1, which the manager maps to the type's default role.
+        """
+        self.roles = dict(counts)
+
+    def code_verbs(self, *, enable: str = "enable_code") -> None:
+        """Add the verbs of services that run uploaded code; `enable` is the manager's method that activates a version."""
+        from conpaas.client import codeverbs
+
+        codeverbs.register(self, enable)
+
+    def volume_verbs(self) -> None:
+        """Add create_volume, delete_volume and list_volumes."""
+        from conpaas.client import volumeverbs
+
+        volumeverbs.register(self)
