@@ -3,4 +3,4 @@
 set -eu
 . "$(dirname "$0")/common.sh"
 rm -rf -- "$DATA"
-mkdir -p -m 700 "$DATA"
+umask 077 && mkdir -p "$DATA"

@@ -3,5 +3,5 @@
 set -eu
 . "$(dirname "$0")/common.sh"
 command -v redis-server >/dev/null || { echo "redis-server is not installed on $MY_IP" >&2; exit 1; }
-mkdir -p -m 700 "$DATA"
+umask 077 && mkdir -p "$DATA"
 echo "$MY_IP is ready as ${MY_ROLE}"
