@@ -1,0 +1,157 @@
+"""Opening the Director's database and its transactions.
+
+Two kinds of transactions: `Database.session()` writes (on SQLite it takes the write lock at its first statement, so that a
+check and the change that follows it are one), `Database.reader()` only reads. Never call a cloud, a manager or any other
+network peer inside either: a transaction lasts milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic import config as alembic_config
+from sqlalchemy import exc, orm
+
+from conpaas.core import errors
+from conpaas.director import models
+
+_WRITES = "conpaas_writes"
+BUSY_TIMEOUT = 30.0  # seconds a writer waits for another one before the request fails
+
+
+class Database:
+    """One engine with its two kinds of sessions; safe to share between threads."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self._writers = orm.sessionmaker(engine.execution_options(**{_WRITES: True}), expire_on_commit=False)
+        self._readers = orm.sessionmaker(engine, expire_on_commit=False, autoflush=False)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[orm.Session]:
+        """A writing transaction: committed when the block ends, rolled back when it raises."""
+        with self._writers() as session, session.begin():
+            yield session
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[orm.Session]:
+        """A reading transaction: one consistent view on SQLite, never committed. Objects stay usable afterwards."""
+        with self._readers() as session:
+            yield session
+
+    @property
+    def url(self) -> str:
+        """The database's URL, password hidden."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    def close(self) -> None:
+        """Give up all connections."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(url: sa.URL) -> None:
+    """Create the database file for its owner only; refuse a database in memory, which could not outlive a restart."""
+    name = url.database
+    if not name or name == ":memory:" or name.startswith("file:"):
+        raise errors.ConfigurationError(
+            f"The database URL '{url.render_as_string()}' names no file: the Director's data must survive a restart."
+        )
+    path = pathlib.Path(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise errors.ConfigurationError(f"Cannot open the database file {path}: {error.strerror}.") from error
+
+
+def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions behind SQLAlchemy's back
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_sqlite_begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _engine(url: str) -> sa.Engine:
+    try:
+        parsed = sa.make_url(url)
+    except exc.ArgumentError as error:
+        raise errors.ConfigurationError("The database URL cannot be parsed; it looks like sqlite:////path/director.db.") from error
+    options: dict[str, Any] = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30}
+    if parsed.get_backend_name() == "sqlite":
+        _prepare_sqlite(parsed)
+        options["connect_args"] = {"timeout": BUSY_TIMEOUT}
+    else:
+        options.update(pool_pre_ping=True, pool_recycle=1800, isolation_level="READ COMMITTED")
+    try:
+        engine = sa.create_engine(parsed, **options)
+    except (ImportError, exc.ArgumentError) as error:
+        raise errors.ConfigurationError(f"No driver for the database {parsed.render_as_string()}: {error}.") from error
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _on_sqlite_connect)
+        sa.event.listen(engine, "begin", _on_sqlite_begin)
+    return engine
+
+
+def migration_config(connection: sa.Connection | None = None) -> alembic_config.Config:
+    """Alembic's configuration for the packaged migrations; without a file, so that it works from anywhere."""
+    config = alembic_config.Config()
+    config.set_main_option("script_location", str(pathlib.Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def migrate(database: Database) -> None:
+    """Bring the database to the newest schema; several processes may start at once (the second finds it done)."""
+    writers = database.engine.execution_options(**{_WRITES: True})
+    with writers.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(727274)")
+        elif connection.dialect.name in {"mysql", "mariadb"}:
+            connection.exec_driver_sql("SELECT GET_LOCK('conpaas-migrate', 60)")
+        try:
+            command.upgrade(migration_config(connection), "head")
+        finally:
+            if connection.dialect.name in {"mysql", "mariadb"}:
+                connection.exec_driver_sql("SELECT RELEASE_LOCK('conpaas-migrate')")
+
+
+def open(url: str) -> Database:
+    """Open (and, if need be, create or upgrade) the database at an SQLAlchemy URL.
+
+    Raises ConfigurationError when it cannot be reached or no driver for it is installed.
+    """
+    database = Database(_engine(url))
+    try:
+        migrate(database)
+    except exc.OperationalError as error:
+        database.close()
+        raise errors.ConfigurationError(f"Cannot open the database {database.url}: {error.orig}.") from error
+    return database
+
+
+def take_lease(database: Database, name: str, owner: str, now: float, seconds: float) -> bool:
+    """True if `owner` may run the background task `name` until `now + seconds`: nobody else holds it, or it ran out."""
+    free = sa.or_(models.Lease.owner == owner, models.Lease.until <= now)
+    with database.session() as session:
+        taken = session.execute(sa.update(models.Lease).where(models.Lease.name == name, free).values(owner=owner, until=now + seconds))
+        if taken.rowcount:  # type: ignore[attr-defined]
+            return True
+        if session.get(models.Lease, name) is not None:
+            return False
+        try:
+            with session.begin_nested():
+                session.add(models.Lease(name=name, owner=owner, until=now + seconds))
+        except exc.IntegrityError:
+            return False
+        return True
