@@ -1,1 +1,1 @@
-"""One interface to every cloud, and its drivers."""
+"""One interface to every cloud (`base`), its drivers (`dummy` …), and the way from configuration to them (`factory`)."""
