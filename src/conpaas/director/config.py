@@ -1,0 +1,319 @@
+"""The Director's configuration file, classic `director.cfg`: sections, keys, defaults and checks in one table.
+
+`load()` gives a `DirectorConfig`; nothing else reads the file. Interpolation is off (a `%` is a `%`), names of keys ignore
+case, lists are separated by commas and trimmed. A key of a cloud's section is that cloud driver's to check.
+"""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import ipaddress
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib import parse
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from conpaas.core import errors
+
+CLASSIC_PATH = pathlib.Path("/etc/cpsdirector/director.cfg")
+DEFAULT_STATE = pathlib.Path("/var/lib/cpsdirector")
+DEFAULT_PORT = 5555
+OWN_SECTIONS = ("conpaas", "director")
+DEBUG_LEVEL_TYPES = ("js", "ajax", "php", "python")
+# Classic keys that nothing needs any more; accepted, so that an old file still loads.
+RETIRED = {
+    "conpaas": {"vpn_base_network", "vpn_netmask", "vpn_service_bits", "vpn_bootstrap_nodes", "external_idps"},
+    "director": set[str](),
+}
+
+
+class _Wrong(ValueError):
+    """A value that a key's parser refuses; the text completes a sentence after 'must be'."""
+
+
+def _text(value: str, _base: pathlib.Path) -> str:
+    if not value:
+        raise _Wrong("a text that is not empty")
+    return value
+
+
+def _path(value: str, base: pathlib.Path) -> pathlib.Path:
+    return base / pathlib.Path(_text(value, base)).expanduser()
+
+
+def _boolean(value: str, _base: pathlib.Path) -> bool:
+    state = configparser.ConfigParser.BOOLEAN_STATES.get(value.lower())
+    if state is None:
+        raise _Wrong("true or false")
+    return state
+
+
+def _integer(minimum: int, maximum: int) -> Callable[[str, pathlib.Path], int]:
+    def parser(value: str, _base: pathlib.Path) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,12}", value) or not minimum <= int(value) <= maximum:
+            raise _Wrong(f"a whole number from {minimum} to {maximum}")
+        return int(value)
+
+    return parser
+
+
+def _choice(*values: str) -> Callable[[str, pathlib.Path], str]:
+    def parser(value: str, _base: pathlib.Path) -> str:
+        if value.lower() not in values:
+            raise _Wrong("one of " + ", ".join(values))
+        return value.lower()
+
+    return parser
+
+
+def _names(value: str, _base: pathlib.Path) -> tuple[str, ...]:
+    return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
+
+
+def _deployment(value: str, _base: pathlib.Path) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}", value):
+        raise _Wrong("up to 40 letters, digits, dots and hyphens, as it becomes part of the names of VMs")
+    return value
+
+
+def _url(value: str, _base: pathlib.Path) -> str:
+    try:
+        parts = parse.urlsplit(value if "//" in value else f"https://{value}")
+        port = parts.port or DEFAULT_PORT
+    except ValueError as error:
+        raise _Wrong("a URL like https://director.example.org:5555") from error
+    if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
+        raise _Wrong("a URL like https://director.example.org:5555")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"https://{host}:{port}"
+
+
+def _bind(value: str, _base: pathlib.Path) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError as error:
+        raise _Wrong("an IP address of this machine, or 0.0.0.0 for all of them") from error
+
+
+def _database(value: str, _base: pathlib.Path) -> str:
+    try:
+        sa.make_url(value)
+    except exc.ArgumentError as error:
+        raise _Wrong("a database URL like sqlite:////var/lib/cpsdirector/director.db") from error
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One key of the file: where it stands, which field of DirectorConfig it fills, and how its text is read."""
+
+    section: str
+    name: str
+    field: str
+    parser: Callable[[str, pathlib.Path], Any]
+    help: str
+
+
+_PORT = _integer(1, 65535)
+KEYS = (
+    Key("conpaas", "CONF_DIR", "conf_dir", _path, "Directory of config/ and scripts/ for VMs; unset: those of the installed package."),
+    Key("conpaas", "CERT_DIR", "cert_dir", _path, "Directory of the CA and of the Director's certificates. Default: <STATE_DIR>/certs."),
+    Key("conpaas", "DEPLOYMENT_NAME", "deployment_name", _deployment, "First part of the names of all VMs."),
+    Key("conpaas", "MAX_CREDIT", "max_credit", _integer(0, 10**9), "Most credits that a user who registers may ask for."),
+    Key(
+        "conpaas", "SUPPORT_EXTERNAL_IDP", "support_external_idp", _boolean, "Accepted, but logins by an identity provider are not offered."
+    ),
+    Key("conpaas", "SUPPORT_OPENID", "support_openid", _boolean, "Accepted, but logins by OpenID are not offered."),
+    *(
+        Key("conpaas", f"{kind}_debug_level", f"{kind}_debug_level", _integer(0, 10), f"What /debug_level/{kind} answers.")
+        for kind in DEBUG_LEVEL_TYPES
+    ),
+    Key("director", "STATE_DIR", "state_dir", _path, "Directory of everything that the Director writes."),
+    Key("director", "DATABASE_URI", "database_uri", _database, "SQLAlchemy URL. Default: sqlite:///<STATE_DIR>/director.db."),
+    Key("director", "USERDATA_DIR", "userdata_dir", _path, "Directory of exported manifests' files. Default: <STATE_DIR>/data."),
+    Key("director", "LOG_DIR", "log_dir", _path, "Directory of the log files. Default: <STATE_DIR>/log."),
+    Key("director", "DIRECTOR_URL", "director_url", _url, "How clients and VMs reach the Director; its host goes into the certificate."),
+    Key("director", "CERT_HOSTS", "cert_hosts", _names, "Further host names and addresses for the certificate, separated by commas."),
+    Key("director", "BIND", "bind", _bind, "Address to listen on. Default: DIRECTOR_URL's host if it is a loopback address, else 0.0.0.0."),
+    Key("director", "PORT", "port", _integer(0, 65535), "Port to listen on (0: any free one). Default: DIRECTOR_URL's port."),
+    Key("director", "THREADS", "threads", _integer(2, 256), "Requests in progress at the same time."),
+    Key("director", "DEBUG", "debug", _boolean, "Write debugging lines to the log."),
+    Key("director", "REGISTRATION", "registration", _choice("open", "closed"), "Whether anybody may create an account (/new_user)."),
+    Key("director", "REGISTRATIONS_PER_HOUR", "registrations_per_hour", _integer(1, 10**6), "New accounts per hour and client address."),
+    Key("director", "TRUST_FRONTEND", "trust_frontend", _boolean, "Honour the front-end's certificate: managers accept it for any user."),
+    Key("director", "CREDIT_INTERVAL", "credit_interval", _integer(1, 3600), "Seconds between two passes that charge started hours."),
+    Key("director", "SWEEP_INTERVAL", "sweep_interval", _integer(1, 86400), "Seconds between two comparisons of clouds and inventory."),
+    Key("director", "NODE_TIMEOUT", "node_timeout", _integer(5, 7200), "Seconds that a new VM has to become ready."),
+    Key("director", "OPERATION_WORKERS", "operation_workers", _integer(1, 64), "Applications started, stopped … at the same time."),
+    Key("director", "MANAGER_PORT", "manager_port", _PORT, "Port of application managers."),
+    Key("director", "AGENT_PORT", "agent_port", _PORT, "Port of agents."),
+    Key("iaas", "OTHER_CLOUDS", "other_clouds", _names, "Names of the sections of further clouds, separated by commas."),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class DirectorConfig:
+    """The checked configuration. Times are in seconds. `sections` holds every section's raw text, keys in lower case."""
+
+    source: str
+    conf_dir: pathlib.Path | None
+    cert_dir: pathlib.Path
+    state_dir: pathlib.Path
+    log_dir: pathlib.Path
+    userdata_dir: pathlib.Path
+    database_uri: str
+    director_url: str
+    bind: str
+    port: int
+    sections: Mapping[str, Mapping[str, str]] = dataclasses.field(repr=False)
+    cert_hosts: tuple[str, ...] = ()
+    other_clouds: tuple[str, ...] = ()
+    deployment_name: str = "conpaas"
+    max_credit: int = 50
+    support_external_idp: bool = False
+    support_openid: bool = False
+    js_debug_level: int = 0
+    ajax_debug_level: int = 0
+    php_debug_level: int = 0
+    python_debug_level: int = 0
+    threads: int = 24
+    debug: bool = False
+    registration: str = "open"
+    registrations_per_hour: int = 20
+    trust_frontend: bool = False
+    credit_interval: int = 60
+    sweep_interval: int = 60
+    node_timeout: int = 300
+    operation_workers: int = 4
+    manager_port: int = 443
+    agent_port: int = 5555
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """The host part of `director_url`, without brackets."""
+        return parse.urlsplit(self.director_url).hostname or ""
+
+    @property
+    def cloud_names(self) -> tuple[str, ...]:
+        """The clouds by their inside names, the default one (`iaas`) first."""
+        return ("iaas", *(name for name in self.other_clouds if name in self.sections))
+
+    def parser(self) -> configparser.ConfigParser:
+        """A fresh parser holding the file's text, for code that wants sections (cloud drivers)."""
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_dict(self.sections)
+        return parser
+
+
+def _read(path: pathlib.Path | None) -> dict[str, dict[str, str]]:
+    parser = configparser.ConfigParser(interpolation=None, default_section="\x00none")
+    if path is not None:
+        try:
+            parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+        except OSError as error:
+            raise errors.ConfigurationError(f"Cannot read the configuration file {path}: {error.strerror}.") from error
+        except (configparser.Error, UnicodeDecodeError) as error:
+            raise errors.ConfigurationError(f"Cannot parse the configuration file {path}: {' '.join(str(error).split())}.") from error
+    return {name: {key: value.strip() for key, value in parser.items(name)} for name in parser.sections()}
+
+
+def _unknown_keys(source: str, sections: Mapping[str, Mapping[str, str]]) -> list[str]:
+    known = {(key.section, key.name.lower()) for key in KEYS}
+    problems = []
+    for section in OWN_SECTIONS:
+        for name in sections.get(section, {}):
+            if (section, name) not in known and name not in RETIRED[section]:
+                problems.append(f"{source}: section [{section}]: '{name.upper()}' is not a key that the Director knows.")
+    return problems
+
+
+def _cloud_problems(source: str, sections: Mapping[str, Mapping[str, str]], others: tuple[str, ...]) -> list[str]:
+    problems = []
+    for name in others:
+        if name not in sections:
+            problems.append(f"{source}: section [iaas]: OTHER_CLOUDS names '{name}', but there is no section [{name}].")
+        elif name in {*OWN_SECTIONS, "iaas", "default"}:
+            problems.append(f"{source}: section [iaas]: OTHER_CLOUDS must not name '{name}', which means something else.")
+        elif "driver" not in sections[name]:
+            problems.append(f"{source}: section [{name}]: DRIVER is missing.")
+    return problems
+
+
+def _derived(values: dict[str, Any], state: pathlib.Path | None) -> None:
+    """Fill in what depends on other keys."""
+    base = values.setdefault("state_dir", state or DEFAULT_STATE)
+    url = parse.urlsplit(values.setdefault("director_url", f"https://127.0.0.1:{DEFAULT_PORT}"))
+    values.setdefault("conf_dir", None)
+    values.setdefault("cert_dir", base / "certs")
+    values.setdefault("log_dir", base / "log")
+    values.setdefault("userdata_dir", base / "data")
+    values.setdefault("database_uri", f"sqlite:///{base / 'director.db'}")
+    values.setdefault("port", url.port)
+    try:
+        loopback = ipaddress.ip_address(url.hostname or "").is_loopback
+    except ValueError:
+        loopback = url.hostname == "localhost"
+    local = "127.0.0.1" if url.hostname == "localhost" else str(url.hostname)
+    values.setdefault("bind", local if loopback else "0.0.0.0")
+
+
+def _evaluate(path: pathlib.Path | None, state: pathlib.Path | None) -> tuple[DirectorConfig | None, list[str]]:
+    sections = _read(path)
+    source = str(path) if path else "built-in defaults"
+    base = path.parent.absolute() if path else (state or pathlib.Path.cwd())
+    values: dict[str, Any] = {}
+    problems = _unknown_keys(source, sections)
+    for key in KEYS:
+        text = sections.get(key.section, {}).get(key.name.lower())
+        if text is None:
+            continue
+        try:
+            values[key.field] = key.parser(text, base)
+        except _Wrong as wrong:
+            problems.append(f"{source}: section [{key.section}]: {key.name} must be {wrong}, not '{text}'.")
+    problems += _cloud_problems(source, sections, values.get("other_clouds", ()))
+    if problems:
+        return None, problems
+    _derived(values, state)
+    sections.setdefault("iaas", {}).setdefault("driver", "dummy")
+    offered = [name for name in ("support_external_idp", "support_openid") if values.get(name)]
+    warnings = tuple(f"{source}: section [conpaas]: {name.upper()} has no effect: logins need a password." for name in offered)
+    return DirectorConfig(source=source, sections=sections, warnings=warnings, **values), []
+
+
+def find(path: pathlib.Path | None = None, state: pathlib.Path | None = None) -> pathlib.Path | None:
+    """The file to read: the given one, else $DIRECTOR_CFG, else `director.cfg` in the state directory, else the classic place."""
+    if path is not None:
+        return path
+    named = os.environ.get("DIRECTOR_CFG")
+    if state is None and named:
+        return pathlib.Path(named)
+    candidate = CLASSIC_PATH if state is None else state / "director.cfg"
+    return candidate if candidate.exists() else None
+
+
+def problems(path: pathlib.Path | None = None, state: pathlib.Path | None = None) -> list[str]:
+    """Everything wrong with the file, one sentence each; empty when it can be used."""
+    try:
+        return _evaluate(find(path, state), state)[1]
+    except errors.ConfigurationError as error:
+        return [str(error)]
+
+
+def load(path: pathlib.Path | None = None, state: pathlib.Path | None = None) -> DirectorConfig:
+    """Read and check the configuration; with neither a file nor `state`, the defaults below /var/lib/cpsdirector.
+
+    Raises ConfigurationError naming file, section and key of the first thing wrong.
+    """
+    config, wrong = _evaluate(find(path, state), None if state is None else state.absolute())
+    if config is None:
+        more = f" (and {len(wrong) - 1} more: run 'cpsdirector check-config')" if len(wrong) > 1 else ""
+        raise errors.ConfigurationError(wrong[0] + more)
+    return config
