@@ -1,0 +1,493 @@
+"""Operations: recorded changes made of named steps that survive a crash, and the engine that runs them.
+
+An operation belongs to a *target* (a service, an application) and runs alone on it. Each of its steps is idempotent, is recorded when done
+and may have an undo. When a step fails, that step (possibly partly done) and all before it are undone in reverse order. A process that is
+killed at any instant and started again calls `OperationEngine.resume`, which continues or undoes what was under way.
+
+The engine knows neither managers nor the Director: both give it their own `OperationStore`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from conpaas.core import errors, faults, states, workers
+
+_log = logging.getLogger(__name__)
+
+State = states.State
+STABLE = states.STABLE
+wrong_state = states.wrong_state
+
+UNDO_ATTEMPTS = 4
+UNDO_DELAY = 2.0
+"""Seconds before the second attempt to undo a step; doubles with each further one."""
+FINISH_ATTEMPTS = 60
+
+
+class OperationStatus(enum.StrEnum):
+    """How far an operation is. UNDONE: it failed and left no trace. FAILED: it failed and could not be undone."""
+
+    RUNNING = "RUNNING"
+    UNDOING = "UNDOING"
+    DONE = "DONE"
+    UNDONE = "UNDONE"
+    FAILED = "FAILED"
+
+    @property
+    def finished(self) -> bool:
+        return self not in (OperationStatus.RUNNING, OperationStatus.UNDOING)
+
+
+class StepStatus(enum.StrEnum):
+    """How far a step is. FAILED: its `do` failed and may have left something behind that its `undo` must remove."""
+
+    PENDING = "PENDING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    UNDONE = "UNDONE"
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step of an operation.
+
+    `do` and `undo` take the operation; a string names a method of the operation's owner. Both may be called again after a crash. A `do`
+    fails by raising or by returning False. Without `undo` there is nothing to undo. Once the `do` of an `irreversible` step has begun there
+    is no way back: a failure from then on leaves the operation FAILED instead of undone.
+    """
+
+    name: str
+    do: Callable[[Operation], Any] | str
+    undo: Callable[[Operation], Any] | str | None = None
+    irreversible: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class OperationKind:
+    """A kind of operation.
+
+    `allowed`: states of the target in which it may begin (empty: any). `transient`: the target's state meanwhile (None: unchanged).
+    `final`: its state after success (None: the state before). A step may overrule `final` through `Operation.final`.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    allowed: tuple[str, ...] = ()
+    transient: str | None = None
+    final: str | None = None
+    help: str = ""
+
+
+@dataclasses.dataclass
+class StepRecord:
+    name: str
+    status: StepStatus = StepStatus.PENDING
+    at: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    time: float
+    text: str
+
+
+@dataclasses.dataclass
+class Operation:
+    """One operation on record. `data` is scratch space of the steps, saved with every finished step and by `save`; it must be JSON."""
+
+    id: str
+    kind: str
+    target: int
+    args: dict[str, Any]
+    requester: str = ""
+    status: OperationStatus = OperationStatus.RUNNING
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    error: str | None = None
+    started: float = dataclasses.field(default_factory=time.time)
+    finished: float | None = None
+    steps: list[StepRecord] = dataclasses.field(default_factory=list)
+    notes: list[Note] = dataclasses.field(default_factory=list)
+    store: OperationStore | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    def save(self) -> None:
+        """Put `data` on disk now, before something outside is asked for that must not be forgotten."""
+        if self.store is not None:
+            self.store.save(self)
+
+    def note(self, text: str) -> None:
+        """Add a line to the operation's history, for the person who waits for it."""
+        self.notes.append(Note(time.time(), text))
+        if self.store is not None:
+            self.store.note(self, text)
+
+    @property
+    def final(self) -> str | None:
+        """The target's state after success, if a step chose it."""
+        return self.data.get("_final")
+
+    @final.setter
+    def final(self, state: str) -> None:
+        self.data["_final"] = str(state)
+
+    def step(self, name: str) -> StepRecord:
+        for record in self.steps:
+            if record.name == name:
+                return record
+        raise errors.NotFound(f"The operation {self.id} has no step '{name}'.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The wire shape. Arguments and scratch data stay inside, they may hold secrets."""
+        return {
+            "operationId": self.id,
+            "kind": self.kind,
+            "service_id": self.target,
+            "requester": self.requester,
+            "status": str(self.status),
+            "error": self.error,
+            "started": self.started,
+            "finished": self.finished,
+            "steps": [{"name": step.name, "status": str(step.status), "at": step.at} for step in self.steps],
+            "notes": [{"time": note.time, "text": note.text} for note in self.notes],
+        }
+
+
+class LeaseLost(Exception):
+    """Another process has taken the operation over; this one must leave it alone at once."""
+
+
+class OperationStore(Protocol):
+    """Where operations are kept. Every method is durable when it returns and safe from several threads.
+
+    A store shared by several processes keeps leases: it may have a method `heartbeat(op)` that renews one, and raises `LeaseLost` from any
+    method called for an operation that now belongs to somebody else.
+    """
+
+    def begin(self, op: Operation, kind: OperationKind) -> None:
+        """Record the operation and set the target's transient state, in one transaction.
+
+        Raises `errors.WrongState` (see `wrong_state`) when the target is in a state not allowed or busy with another operation.
+        """
+
+    def step_done(self, op: Operation, name: str) -> None:
+        """Record that a step is done, together with `op.data`."""
+
+    def step_undone(self, op: Operation, name: str) -> None:
+        """Record that a step is undone, together with `op.data`."""
+
+    def set_status(self, op: Operation, status: OperationStatus, failed_step: str | None = None) -> None:
+        """Record a status that is not final, `op.error`, `op.data` and which step failed."""
+
+    def finish(self, op: Operation, kind: OperationKind) -> None:
+        """Record the outcome (`op.status`, `op.error`, `op.finished`) and the target's state (`outcome`), in one transaction."""
+
+    def save(self, op: Operation) -> None:
+        """Record `op.data`."""
+
+    def note(self, op: Operation, text: str) -> None:
+        """Add a line to the operation's history; may drop it rather than fail."""
+
+    def unfinished(self) -> list[Operation]:
+        """Operations that this process should continue."""
+
+    def list(self, target: int, limit: int) -> list[Operation]:
+        """The operations of a target, newest first."""
+
+    def get(self, id: str) -> Operation:
+        """One operation. Raises `errors.NotFound`."""
+
+
+def outcome(op: Operation, kind: OperationKind, before: str) -> str:
+    """The target's state after a finished operation; `before` is the last stable state."""
+    if op.status is OperationStatus.DONE:
+        return str(op.final or kind.final or before)
+    return str(before) if op.status is OperationStatus.UNDONE else str(State.ERROR)
+
+
+def describe(error: BaseException) -> str:
+    """The text of a failure for the history: what we raise on purpose as it is, anything else with its type."""
+    text = str(error).strip()
+    return text if isinstance(error, errors.ConPaaSError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+Kinds = Callable[[Operation], OperationKind]
+Owners = Callable[[Operation], object]
+
+
+def kinds_by_name(kinds: Mapping[str, OperationKind]) -> Kinds:
+    """A lookup for an engine whose kinds do not depend on the target."""
+
+    def find(op: Operation) -> OperationKind:
+        if op.kind not in kinds:
+            raise errors.NotFound(f"There is no kind of operation '{op.kind}'.")
+        return kinds[op.kind]
+
+    return find
+
+
+class OperationEngine:
+    """Runs operations: one at a time per target (the store sees to that), different targets in parallel in a bounded pool of threads.
+
+    `kind_of` finds the kind of a recorded operation (raises `errors.NotFound`: the operation is left alone until a later `resume`),
+    `owner_of` the object whose methods its steps name. `component` is the name used at fault points. With `heartbeat_interval` (seconds)
+    the store's `heartbeat` is called for every operation under way. `on_finish` is called after an outcome is recorded.
+    """
+
+    def __init__(
+        self,
+        store: OperationStore,
+        *,
+        kind_of: Kinds,
+        owner_of: Owners | None = None,
+        component: str = "manager",
+        pool: workers.Executor | None = None,
+        size: int = 8,
+        undo_attempts: int = UNDO_ATTEMPTS,
+        undo_delay: float = UNDO_DELAY,
+        heartbeat_interval: float | None = None,
+        on_finish: Callable[[Operation], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._kind_of = kind_of
+        self._owner_of = owner_of
+        self._component = component
+        self._pool = pool or workers.WorkerPool("operations", size)
+        self._undo_attempts = undo_attempts
+        self._undo_delay = undo_delay
+        self._on_finish = on_finish
+        self._changed = threading.Condition()
+        self._active: dict[str, Operation] = {}
+        self._closing = threading.Event()
+        if heartbeat_interval is not None:
+            threading.Thread(target=self._beat, args=(heartbeat_interval,), name="operation-heartbeat", daemon=True).start()
+
+    def submit(
+        self,
+        kind: OperationKind,
+        target: int,
+        args: Mapping[str, Any] | None = None,
+        requester: str = "",
+        *,
+        operation_id: str | None = None,
+    ) -> Operation:
+        """Record an operation and run it in the background. Raises what the store's `begin` raises."""
+        op = self._begin(kind, target, args, requester, operation_id)
+        self._pool.submit(lambda: self._run(op, kind), f"{op.kind}-{op.id[:8]}")
+        return op
+
+    def run(self, kind: OperationKind, target: int, args: Mapping[str, Any] | None = None, requester: str = "") -> Operation:
+        """Record an operation and run it in the caller's thread. Raises `errors.OperationFailed` when it fails."""
+        op = self._begin(kind, target, args, requester, None)
+        self._run(op, kind)
+        if op.status is not OperationStatus.DONE:
+            raise errors.OperationFailed(op.error or f"The operation {op.kind} failed.")
+        return op
+
+    def resume(self) -> list[Operation]:
+        """Continue what is on record as under way and not run by this engine. Returns those operations."""
+        resumed = []
+        for op in self._store.unfinished():
+            with self._changed:
+                if op.id in self._active:
+                    continue
+            try:
+                kind = self._kind_of(op)
+            except errors.NotFound as error:
+                _log.error("operation %s (%s of %s) cannot be continued: %s", op.id, op.kind, op.target, error)
+                continue
+            op.store = self._store
+            self._adopt_steps(op, kind)
+            with self._changed:
+                self._active[op.id] = op
+            _log.info("continuing operation %s: %s of %s, %s", op.id, op.kind, op.target, op.status)
+            resumed.append(op)
+            self._pool.submit(lambda op=op, kind=kind: self._run(op, kind), f"{op.kind}-{op.id[:8]}")  # type: ignore[misc]
+        return resumed
+
+    def wait(self, id: str, timeout: float | None = None) -> Operation:
+        """Wait until an operation ends and return its record (still unfinished when `timeout` seconds were not enough)."""
+        with self._changed:
+            self._changed.wait_for(lambda: id not in self._active, timeout)
+        return self._store.get(id)
+
+    def active(self) -> list[Operation]:
+        """The operations this engine is running or about to run."""
+        with self._changed:
+            return list(self._active.values())
+
+    def close(self) -> None:
+        """Begin nothing more. Steps under way are cut off when the process ends and continued at its next start."""
+        self._closing.set()
+        self._pool.close()
+
+    def _begin(
+        self, kind: OperationKind, target: int, args: Mapping[str, Any] | None, requester: str, operation_id: str | None
+    ) -> Operation:
+        if self._closing.is_set():
+            raise errors.WrongState("This process is shutting down; try again in a moment.")
+        op = Operation(
+            id=operation_id or uuid.uuid4().hex,
+            kind=kind.name,
+            target=target,
+            args=dict(args or {}),
+            requester=requester,
+            steps=[StepRecord(step.name) for step in kind.steps],
+            store=self._store,
+        )
+        with self._changed:
+            self._active[op.id] = op
+        try:
+            self._store.begin(op, kind)
+        except BaseException:
+            self._forget(op)
+            raise
+        _log.info("operation %s: %s of %s asked by %s", op.id, op.kind, op.target, op.requester or "the system")
+        return op
+
+    @staticmethod
+    def _adopt_steps(op: Operation, kind: OperationKind) -> None:
+        """Fit the record to the steps of today's code: a step unknown to the record is yet to be done."""
+        known = {record.name: record for record in op.steps}
+        op.steps = [known.get(step.name) or StepRecord(step.name) for step in kind.steps]
+
+    def _forget(self, op: Operation) -> None:
+        with self._changed:
+            self._active.pop(op.id, None)
+            self._changed.notify_all()
+
+    def _run(self, op: Operation, kind: OperationKind) -> None:
+        try:
+            if op.status is OperationStatus.RUNNING:
+                self._go_forward(op, kind)
+            if op.status is OperationStatus.UNDOING:
+                self._go_back(op, kind)
+            self._finish(op, kind)
+        except LeaseLost:
+            _log.warning("operation %s now belongs to another process", op.id)
+        except _Closing:
+            _log.info("operation %s stays on record for the next start", op.id)
+        finally:
+            self._forget(op)
+
+    def _go_forward(self, op: Operation, kind: OperationKind) -> None:
+        for step in kind.steps:
+            record = op.step(step.name)
+            if record.status is StepStatus.DONE:
+                continue
+            if self._closing.is_set():
+                raise _Closing
+            try:
+                self._do(op, kind, step, record)
+            except LeaseLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a step raises, the operation is undone
+                self._fail(op, kind, step, record, error)
+                return
+        op.status = OperationStatus.DONE
+
+    def _do(self, op: Operation, kind: OperationKind, step: Step, record: StepRecord) -> None:
+        faults.point(self._component, kind.name, step.name, faults.BEFORE)
+        if self._call(op, step.do) is False:
+            raise errors.OperationFailed(f"The step '{step.name}' of {kind.name} failed.")
+        faults.point(self._component, kind.name, step.name, faults.AFTER)
+        self._store.step_done(op, step.name)
+        record.status, record.at = StepStatus.DONE, time.time()
+        faults.point(self._component, kind.name, step.name, faults.RECORDED)
+
+    def _fail(self, op: Operation, kind: OperationKind, step: Step, record: StepRecord, error: Exception) -> None:
+        expected = isinstance(error, errors.ConPaaSError)
+        _log.error("operation %s: %s failed at '%s': %s", op.id, kind.name, step.name, describe(error), exc_info=not expected)
+        op.error = describe(error)
+        record.status, record.at = StepStatus.FAILED, time.time()
+        begun = [other for other in kind.steps if op.step(other.name).status is not StepStatus.PENDING]
+        if any(other.irreversible for other in begun):
+            op.status = OperationStatus.FAILED
+            return
+        op.status = OperationStatus.UNDOING
+        self._persistently(op, lambda: self._store.set_status(op, OperationStatus.UNDOING, step.name))
+
+    def _go_back(self, op: Operation, kind: OperationKind) -> None:
+        for step in reversed(kind.steps):
+            record = op.step(step.name)
+            if record.status not in (StepStatus.DONE, StepStatus.FAILED):
+                continue
+            if not self._undo(op, kind, step):
+                op.status = OperationStatus.FAILED
+                return
+            record.status, record.at = StepStatus.UNDONE, time.time()
+        op.status = OperationStatus.UNDONE
+
+    def _undo(self, op: Operation, kind: OperationKind, step: Step) -> bool:
+        """Undo one step, with a bounded number of attempts; whether it is undone."""
+        delay = self._undo_delay
+        for attempt in range(1, self._undo_attempts + 1):
+            if self._closing.is_set():
+                raise _Closing
+            try:
+                faults.point(self._component, kind.name, step.name, faults.UNDO)
+                if step.undo is not None and self._call(op, step.undo) is False:
+                    raise errors.OperationFailed(f"Undoing the step '{step.name}' of {kind.name} failed.")
+                faults.point(self._component, kind.name, step.name, faults.UNDO_AFTER)
+                self._store.step_undone(op, step.name)
+                faults.point(self._component, kind.name, step.name, faults.UNDO_RECORDED)
+                return True
+            except LeaseLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - an undo is tried again whatever went wrong
+                _log.exception("operation %s: undoing '%s' failed, attempt %d of %d", op.id, step.name, attempt, self._undo_attempts)
+                problem = f"'{step.name}' could not be undone: {describe(error)}"
+            if attempt < self._undo_attempts:
+                self._closing.wait(delay)
+                delay *= 2
+        op.error = f"{op.error} ({problem})"
+        return False
+
+    def _finish(self, op: Operation, kind: OperationKind) -> None:
+        op.finished = time.time()
+        self._persistently(op, lambda: self._store.finish(op, kind))
+        _log.info("operation %s: %s of %s is %s%s", op.id, op.kind, op.target, op.status, f": {op.error}" if op.error else "")
+        if self._on_finish is not None:
+            self._on_finish(op)
+
+    def _persistently(self, op: Operation, write: Callable[[], None]) -> None:
+        """Write what must not be lost, again and again for about half an hour when the disk is full; then leave it to the next start."""
+        delay = 1.0
+        for _ in range(FINISH_ATTEMPTS):
+            try:
+                write()
+                return
+            except errors.StorageFull as error:
+                _log.error("operation %s: its outcome cannot be written yet: %s", op.id, error)
+            if self._closing.wait(delay):
+                break
+            delay = min(delay * 2, 30.0)
+        raise _Closing
+
+    def _call(self, op: Operation, function: Callable[[Operation], Any] | str) -> Any:
+        if not isinstance(function, str):
+            return function(op)
+        if self._owner_of is None:
+            raise errors.ConfigurationError(f"The step '{function}' names a method, but this engine knows no owner of operations.")
+        return getattr(self._owner_of(op), function)(op)
+
+    def _beat(self, interval: float) -> None:
+        heartbeat = getattr(self._store, "heartbeat", None)
+        while heartbeat is not None and not self._closing.wait(interval):
+            for op in self.active():
+                try:
+                    heartbeat(op)
+                except LeaseLost:
+                    _log.warning("the lease of operation %s was lost", op.id)
+                except Exception:  # noqa: BLE001 - one store hiccup must not end all renewals
+                    _log.exception("the lease of operation %s could not be renewed", op.id)
+
+
+class _Closing(Exception):
+    """The engine ends; what is on record is continued at the next start."""
