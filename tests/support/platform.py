@@ -1,0 +1,195 @@
+"""A whole platform for tests: a Director process with its own state directory, cloud and loopback addresses, and a user's command line.
+
+Everything it starts is found again by its state directory and removed by `close`, also when the test failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+BIN = pathlib.Path(sys.executable).parent
+DEADLINE = 90.0
+"""Seconds that anything may take before a test gives up."""
+
+
+def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
+    """Poll until `condition()` is true and return what it gave; fail with `what` after `deadline` seconds."""
+    end = time.monotonic() + deadline
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+@dataclasses.dataclass
+class Result:
+    """What one command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Platform:
+    """A Director on `127.<net>.255.1:5555` whose `dummy` cloud hands out 127.<net>.0.0/17, and one user, `alice`."""
+
+    def __init__(self, directory: pathlib.Path, net: int, *, director: dict[str, str] | None = None, cloud: dict[str, str] | None = None) -> None:
+        self.directory = directory
+        self.net = net
+        self.url = f"https://127.{net}.255.1:5555"
+        self.state = directory / "director"
+        self.config = self.state / "director.cfg"
+        self.faults = directory / "faults"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._director_keys = director or {}
+        self._cloud_keys = cloud or {}
+        self.passwords: dict[str, str] = {}
+
+    # --- the Director ------------------------------------------------------------------------------------------------
+
+    def write_config(self) -> None:
+        self.state.mkdir(parents=True, exist_ok=True)
+        sections = {
+            "conpaas": {"DEPLOYMENT_NAME": f"test-{self.net}"},
+            "director": {"STATE_DIR": self.state, "DIRECTOR_URL": self.url, "SWEEP_INTERVAL": "2", "NODE_TIMEOUT": "60", **self._director_keys},
+            "iaas": {"DRIVER": "dummy", "STATE_DIR": self.directory / "cloud", "NETWORK": f"127.{self.net}.0.0/17", **self._cloud_keys},
+        }
+        text = "".join(f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items()) for name, keys in sections.items())
+        self.config.write_text(text)
+
+    def start(self) -> None:
+        """Start the Director and wait until it answers."""
+        log = (self.directory / "director.out").open("ab")
+        environment = {**self.environment(), "CONPAAS_FAULTS": str(self.faults)}
+        self.process = subprocess.Popen([BIN / "cpsdirector", "serve"], env=environment, stdout=log, stderr=log, start_new_session=True)
+        log.close()
+        until(self.answers, f"the Director answers; its words are in {self.directory / 'director.out'}", 30)
+
+    def answers(self) -> bool:
+        certificate = self.state / "certs" / "ca_cert.pem"
+        if not certificate.exists():
+            return False
+        command = ["curl", "--silent", "--fail", "--max-time", "2", "--cacert", str(certificate), f"{self.url}/version"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def kill_director(self) -> None:
+        """SIGKILL, as a crash would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def director_died(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def environment(self, user: str = "alice") -> dict[str, str]:
+        home = self.directory / "home" / user
+        home.mkdir(parents=True, exist_ok=True)
+        return {
+            "PATH": f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(home),
+            "DIRECTOR_CFG": str(self.config),
+            "LANG": "C.UTF-8",
+        }
+
+    def run(self, *command: str | os.PathLike[str], user: str = "alice", stdin: str = "", check: bool = True) -> Result:
+        """Run one of our commands as a user. With `check`, a failure fails the test with all that it printed."""
+        done = subprocess.run(
+            [BIN / str(command[0]), *map(str, command[1:])],
+            env=self.environment(user),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE * 3,
+            check=False,
+        )
+        result = Result(done.returncode, done.stdout, done.stderr)
+        assert not check or result.code == 0, f"{' '.join(map(str, command))} ended with {result.code}\n{result.out}\n{result.err}"
+        return result
+
+    def cps(self, *words: str | os.PathLike[str], user: str = "alice", check: bool = True) -> Result:
+        return self.run("cps-tools", *words, user=user, check=check)
+
+    def data(self, *words: str | os.PathLike[str], user: str = "alice") -> Any:
+        """The JSON output of a command."""
+        return self.run("cps-tools", "--output", "json", *words, user=user).json
+
+    def add_user(self, name: str, credit: int = 1000) -> None:
+        """Create a user and sign in as that user."""
+        password = secrets.token_hex(12)
+        self.passwords[name] = password
+        self.run("cpsdirector", "user", "create", name, "--email", f"{name}@example.org", "--credit", str(credit), "--password-file", "-", stdin=password)
+        self.run("cps-tools", "--username", name, "login", self.url, "--password-stdin", "--yes", user=name, stdin=password)
+
+    # --- the cloud ---------------------------------------------------------------------------------------------------
+
+    def vms(self) -> list[dict[str, Any]]:
+        """The VMs that exist on the cloud, from its own records."""
+        found = []
+        for record in sorted((self.directory / "cloud" / "vms").glob("*/vm.json")):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(json.loads(record.read_text()))
+        return found
+
+    def arm(self, line: str) -> None:
+        """Have the process that reaches this fault point (`component kind step when`) kill itself."""
+        with self.faults.open("a") as stream:
+            stream.write(line + "\n")
+
+    def armed(self) -> bool:
+        return self.faults.exists() and bool(self.faults.read_text().strip())
+
+    def disarm(self) -> None:
+        self.faults.unlink(missing_ok=True)
+
+    # --- all of it ---------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        self.write_config()
+        self.run("cpsdirector", "init", "--state", self.state)
+        self.start()
+        self.add_user("alice")
+
+    def close(self) -> None:
+        """Stop the Director, destroy every VM and volume, and check that nothing is left."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        if self.config.exists():
+            self.run("cpsdirector", "cloud", "destroy")
+        assert not self.vms(), "VMs were left behind"
+
+
+@contextlib.contextmanager
+def platform(directory: pathlib.Path, net: int, **keys: dict[str, str]) -> Iterator[Platform]:
+    """A platform for the length of a `with` block."""
+    whole = Platform(directory, net, **keys)
+    try:
+        whole.open()
+        yield whole
+    finally:
+        whole.close()
