@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from conpaas.core import errors, faults, states, workers
+from conpaas.core import errors, faults, log, states, workers
 
 _log = logging.getLogger(__name__)
 
@@ -363,6 +363,11 @@ class OperationEngine:
             self._changed.notify_all()
 
     def _run(self, op: Operation, kind: OperationKind) -> None:
+        service = op.target if self._component == "manager" else None
+        with log.context(operation=op.id, service=service):
+            self._run_steps(op, kind)
+
+    def _run_steps(self, op: Operation, kind: OperationKind) -> None:
         try:
             if op.status is OperationStatus.RUNNING:
                 self._go_forward(op, kind)

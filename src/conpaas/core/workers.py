@@ -7,6 +7,7 @@ at the next start.
 from __future__ import annotations
 
 import collections
+import contextvars
 import functools
 import logging
 import threading
@@ -108,7 +109,8 @@ def fan_out(pool: Executor, function: Callable[[T], R], items: Sequence[T], time
             finished.release()
 
     for position in range(len(items)):
-        pool.submit(functools.partial(work, position), threading.current_thread().name)
+        context = contextvars.copy_context()
+        pool.submit(functools.partial(context.run, work, position), threading.current_thread().name)
     deadline = None if timeout is None else time.monotonic() + timeout
     for _ in items:
         if not finished.acquire(timeout=None if deadline is None else max(0.0, deadline - time.monotonic())):

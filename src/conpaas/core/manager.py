@@ -1,0 +1,378 @@
+"""The parent of every service manager: what it is given, the hooks it may override, and the calls every service answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from conpaas.core import agents, config, errors, expose, file, log, node, params, paths, states
+from conpaas.core import operations as ops
+from conpaas.core.https import identity
+from conpaas.core.state import records, settings, store
+
+AGENT_LOG = "cpsagent.log"
+LOG_LIMIT = 4_000_000
+"""Bytes of a log in one answer."""
+
+_LOG_WINDOW = (
+    params.Param("offset", params.Integer(minimum=0), default=None, help="where to begin, in bytes; without it, the end of the log"),
+    params.Param("limit", params.Integer(minimum=1, maximum=LOG_LIMIT), default=LOG_LIMIT, help="at most this many bytes"),
+)
+
+Submit = Callable[[ops.OperationKind, int, Mapping[str, Any], str], ops.Operation]
+
+
+@dataclasses.dataclass(frozen=True)
+class ManagerContext:
+    """What a service manager is built from."""
+
+    service_id: int
+    type: str
+    config: config.Config
+    paths: paths.Paths
+    store: store.Store
+    agents: agents.AgentCaller
+    submit: Submit
+
+
+class ServiceCodes:
+    """The code versions of one service, on disk (`records.CodeRecord`)."""
+
+    def __init__(self, codes: records.Codes, service_id: int) -> None:
+        self._codes = codes
+        self._service_id = service_id
+
+    def add(self, record: records.CodeRecord) -> None:
+        """Record a version; one with the same id is replaced."""
+        self._codes.add(self._service_id, record)
+
+    def list(self) -> Sequence[records.CodeRecord]:
+        """All versions, newest first."""
+        return self._codes.list(self._service_id)
+
+    def get(self, version_id: str) -> records.CodeRecord:
+        """One version. Raises `errors.NotFound`."""
+        record = self._codes.find(self._service_id, version_id)
+        if record is None:
+            raise errors.NotFound(f"There is no code version '{version_id}'.")
+        return record
+
+    def delete(self, version_id: str) -> None:
+        """Forget a version. Idempotent."""
+        self._codes.delete(self._service_id, version_id)
+
+    def current(self) -> records.CodeRecord | None:
+        """The version in use, if any."""
+        return self._codes.current(self._service_id)
+
+    def set_current(self, version_id: str) -> None:
+        """Make a version the one in use. Raises `errors.NotFound`."""
+        self._codes.set_current(self._service_id, version_id)
+
+
+class BaseManager:
+    """A service manager: decides what runs where, and calls agents. It keeps nothing in memory that a restart may not lose.
+
+    Hooks are plain blocking functions that may be called again after a crash. A hook fails by raising `errors.ConPaaSError` or by returning
+    False; what was done before it is undone then.
+    """
+
+    operations: ClassVar[tuple[ops.OperationKind, ...]] = ()
+    """Kinds of operation of this service type; their steps name methods `def _step(self, op)`."""
+
+    def __init__(self, context: ManagerContext) -> None:
+        self.service_id = context.service_id
+        self.type = context.type
+        self.config = context.config
+        self.paths = context.paths
+        self.agents = context.agents
+        self.settings: settings.Settings = context.store.settings(context.service_id)
+        self.code_versions = ServiceCodes(context.store.codes, context.service_id)
+        self.operation: ops.Operation | None = None
+        self.victims: tuple[str, ...] | None = None
+        self._store = context.store
+        self._submit = context.submit
+        self.log: logging.Logger = self._open_log()
+
+    def _open_log(self) -> logging.Logger:
+        return log.open_service(self.service_id, self.log_file)
+
+    @property
+    def log_file(self) -> pathlib.Path:
+        """This service's own log."""
+        own = self.paths.log_file
+        return own.with_name(f"{own.stem}{self.service_id or ''}{own.suffix}")
+
+    @property
+    def data_dir(self) -> pathlib.Path:
+        """A directory for durable files of this service, removed with the service."""
+        return self._made(self.paths.lib / "services" / str(self.service_id))
+
+    @property
+    def code_dir(self) -> pathlib.Path:
+        """Where this service keeps uploaded code, removed with the service."""
+        return self._made(self.paths.cache / "code_repo" / str(self.service_id))
+
+    @staticmethod
+    def _made(directory: pathlib.Path) -> pathlib.Path:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return directory
+
+    @property
+    def nodes(self) -> list[node.ServiceNode]:
+        """The nodes in service, in order of addition, as they are at this moment."""
+        return list(self._store.nodes.members(self.service_id))
+
+    @property
+    def volumes(self) -> list[node.ServiceVolume]:
+        """The volumes of this service made by `create_volume`."""
+        return [record.as_volume() for record in self._store.volumes.all(self.service_id) if record.status == records.ATTACHED]
+
+    @property
+    def state(self) -> states.State:
+        record = self._store.services.find(self.service_id)
+        return record.state if record else states.State.STOPPED
+
+    def check_state(self, *allowed: states.State) -> None:
+        """Raise the classic `errors.WrongState` unless the service is in one of these states."""
+        if self.state not in allowed:
+            raise ops.wrong_state(allowed, self.state)
+
+    def submit(self, kind: str, args: Mapping[str, Any] | None = None, caller: identity.PeerIdentity | str | None = None) -> ops.Operation:
+        """Begin one of this service's own operations in the background. Raises `errors.WrongState` at once if it may not begin now."""
+        return self._submit(self.operation_kind(kind), self.service_id, args or {}, str(caller or ""))
+
+    def operation_kind(self, name: str) -> ops.OperationKind:
+        for kind in self.operations:
+            if kind.name == name:
+                return kind
+        raise errors.NotFound(f"Services of type '{self.type}' have no operation '{name}'.")
+
+    def note(self, text: str) -> None:
+        """Tell whoever waits for the operation under way what is being done."""
+        self.log.info("%s", text)
+        if self.operation is not None:
+            self.operation.note(text)
+
+    def get_node(self, node_id: str, name: str = "serviceNodeId") -> node.ServiceNode:
+        """A node in service by its id. Raises the classic `errors.InvalidArgument` naming the parameter `name`."""
+        by_id = {one.id: one for one in self.nodes}
+        params.must_be_one_of(name, node_id, list(by_id))
+        return by_id[node_id]
+
+    # Hooks: what the service is made of
+
+    def get_service_type(self) -> str:
+        """The type of this service's agents."""
+        return self.type
+
+    def get_node_roles(self) -> list[str]:
+        """The roles nodes may have."""
+        return [node.ROLE_REGULAR]
+
+    def get_default_role(self) -> str:
+        """The role meant when a request gives none."""
+        return node.ROLE_REGULAR
+
+    def get_starting_nodes(self) -> dict[str, int]:
+        """How many nodes of each role a start asks for."""
+        return {self.get_default_role(): 1}
+
+    def get_role_sninfo(self, role: str, cloud: str) -> dict[str, Any]:
+        """What to ask the Director for, for one node of this role."""
+        return self.get_standard_sninfo(role, cloud)
+
+    def get_standard_sninfo(self, role: str, cloud: str) -> dict[str, Any]:
+        return {"role": role, "cloud": cloud}
+
+    def get_standard_sninfo_with_volume(self, role: str, cloud: str, name: str, size: int) -> dict[str, Any]:
+        """A node with a disk of `size` MB; `name` may hold `%(vm_id)s`."""
+        volume = {"vol_name": name, "vol_size": size, "dev_name": self.config.get(self.config.main, "DEV_TARGET", "sdb")}
+        return {"role": role, "cloud": cloud, "volumes": [volume]}
+
+    def get_role_logs(self, role: str) -> list[dict[str, str]]:
+        """The logs a node of this role shows: `filename`, `description` and `path` on the node."""
+        return [{"filename": AGENT_LOG, "description": "agent log", "path": f"/var/log/{AGENT_LOG}"}]
+
+    def get_context_replacement(self) -> dict[str, str]:
+        """Values for the variables of the service's agent configuration."""
+        return {}
+
+    # Hooks: life cycle
+
+    def on_create(self) -> None:
+        """The service was added to the application; it has no nodes yet."""
+
+    def on_start(self, nodes: list[node.ServiceNode]) -> Any:
+        """Bring the service up on its first nodes."""
+
+    def on_stop(self) -> list[node.ServiceNode]:
+        """Shut the service down; returns the nodes to give back (all of them are, in the end)."""
+        return self.nodes
+
+    def check_add_nodes(self, roles: dict[str, int]) -> None:
+        """Raise to refuse an addition of nodes."""
+
+    def on_add_nodes(self, nodes: list[node.ServiceNode]) -> Any:
+        """Take nodes into service; `self.nodes` has them already."""
+
+    def on_undo_add_nodes(self, nodes: list[node.ServiceNode]) -> None:
+        """Nodes whose addition failed go away again; `self.nodes` no longer has them."""
+
+    def check_remove_nodes(self, roles: dict[str, int]) -> None:
+        """Raise to refuse a removal of nodes. By default at least one node must stay."""
+        nodes = self.nodes
+        for role, count in roles.items():
+            present = sum(1 for one in nodes if one.role == role)
+            if count > present:
+                raise _too_many(f"{count} {role} nodes", present)
+        total = sum(roles.values())
+        if total > len(nodes) - 1:
+            raise _too_many(f"{total} nodes", len(nodes) - 1)
+
+    def on_remove_nodes(self, roles: dict[str, int]) -> list[node.ServiceNode]:
+        """Take nodes out of service and return them; `self.choose_nodes(roles)` tells which."""
+        return self.choose_nodes(roles)
+
+    def on_undo_remove_nodes(self, nodes: list[node.ServiceNode]) -> None:
+        """The removal of these nodes failed; they stay in service."""
+
+    def on_node_lost(self, lost: node.ServiceNode) -> bool:
+        """A node was lost; `self.nodes` no longer has it. Returns whether it is to be replaced by one of the same role."""
+        return True
+
+    def on_recover(self, nodes: list[node.ServiceNode]) -> Any:
+        """Bring the service back from ERROR with the nodes that are left and answer."""
+        return self.on_start(nodes)
+
+    def on_remove(self) -> None:
+        """The service, already without nodes, is about to be removed; its directories are deleted afterwards."""
+
+    # Hooks: volumes and code
+
+    def check_create_volume(self, name: str, size: int, agent_id: str) -> None:
+        """Raise to refuse a volume of `size` MB. Services that can use volumes override this."""
+        raise errors.InvalidArgument("create_volume method not currently supported for this service")
+
+    def on_create_volume(self, target: node.ServiceNode, volume: node.ServiceVolume) -> Any:
+        """Take an attached volume into use on its node."""
+
+    def on_undo_create_volume(self, target: node.ServiceNode, volume: node.ServiceVolume) -> None:
+        """A volume that could not be taken into use goes away again."""
+        self.on_delete_volume(target, volume)
+
+    def check_delete_volume(self, target: node.ServiceNode, volume: node.ServiceVolume) -> None:
+        """Raise to refuse the deletion of a volume."""
+        raise errors.InvalidArgument("delete_volume method not currently supported for this service")
+
+    def on_delete_volume(self, target: node.ServiceNode, volume: node.ServiceVolume) -> Any:
+        """Take a volume out of use before it is detached; if this fails it stays attached."""
+
+    def on_git_push(self) -> str | None:
+        """Code was pushed to the application's repository. Returns the name of the new code version, if this service made one."""
+        return None
+
+    # Helpers of hooks
+
+    def choose_nodes(self, roles: Mapping[str, int]) -> list[node.ServiceNode]:
+        """The nodes that a removal takes: those named in the request, else the newest of each role.
+
+        Within one operation the answer is always the same.
+        """
+        nodes = self.nodes
+        if self.victims is not None:
+            return [one for one in nodes if one.id in self.victims]
+        chosen = []
+        for role, count in roles.items():
+            chosen += [one for one in reversed(nodes) if one.role == role][:count]
+        return chosen
+
+    # Calls every service answers
+
+    @expose.expose("GET")
+    def get_service_info(self) -> dict[str, Any]:
+        """Tell the state and the type of the service."""
+        return {"state": str(self.state), "type": self.type}
+
+    @expose.expose("GET")
+    def list_nodes(self) -> dict[str, list[str]]:
+        """List the ids of the nodes by role; empty unless the service is running."""
+        if self.state not in (states.State.RUNNING, states.State.ADAPTING):
+            return {}
+        by_role: dict[str, list[str]] = {role: [] for role in self.get_node_roles()}
+        for one in self.nodes:
+            by_role.setdefault(one.role, []).append(one.id)
+        return by_role
+
+    @expose.expose("GET", params.Param("serviceNodeId", params.Text(), help="the id of a node"))
+    def get_node_info(self, service_node_id: str) -> dict[str, Any]:
+        """Describe one node."""
+        return {"serviceNode": self.describe_node(self.get_node(service_node_id))}
+
+    def describe_node(self, one: node.ServiceNode) -> dict[str, Any]:
+        """What `get_node_info` tells of a node."""
+        return {
+            "id": one.id,
+            "ip": one.ip,
+            "vmid": one.vmid,
+            "cloud": one.cloud_name,
+            "role": one.role,
+            "logs": self.get_role_logs(one.role),
+        }
+
+    @expose.expose("GET")
+    def get_service_history(self) -> dict[str, Any]:
+        """List the states the service has been in, oldest first."""
+        return {"state_log": [entry.to_dict() for entry in self._store.services.history(self.service_id)]}
+
+    @expose.expose("GET", params.Param("limit", params.Integer(minimum=1, maximum=200), default=20, help="how many, newest first"))
+    def list_operations(self, limit: int) -> dict[str, Any]:
+        """List the operations on this service, newest first."""
+        return {"operations": [op.to_dict() for op in self._store.operations.list(self.service_id, limit)]}
+
+    @expose.expose("GET", params.Param("operationId", params.Text(max_length=64), help="the id a request answered with"))
+    def get_operation(self, operation_id: str) -> dict[str, Any]:
+        """Tell how far one operation is, step by step."""
+        op = self._store.operations.get(operation_id)
+        if self.service_id not in (store.APPLICATION, op.target):
+            raise errors.NotFound(f"There is no operation '{operation_id}' on record.")
+        return {"operation": op.to_dict()}
+
+    @expose.expose("GET", *_LOG_WINDOW)
+    def get_manager_log(self, offset: int | None, limit: int) -> dict[str, Any]:
+        """Read the log of the service's manager."""
+        try:
+            excerpt = file.read_bounded(self.log_file, offset=offset, limit=limit)
+        except OSError as error:
+            raise errors.NotFound("Failed to read log") from error
+        return {"log": excerpt.text, "offset": excerpt.offset, "size": excerpt.size}
+
+    @expose.expose(
+        "GET",
+        params.Param("agentId", params.Text(), help="the id of a node"),
+        params.Param("filename", params.Text(), default=None, help="which of the node's logs; without it, the agent's own"),
+        *_LOG_WINDOW,
+    )
+    def get_agent_log(self, agent_id: str, filename: str | None, offset: int | None, limit: int) -> dict[str, Any]:
+        """Read a log of one node."""
+        target = self.get_node(agent_id, "agentId")
+        arguments: dict[str, Any] = {}
+        if filename is not None:
+            params.must_be_one_of("filename", filename, [entry["filename"] for entry in self.get_role_logs(target.role)])
+            arguments["filename"] = filename
+        if offset is not None or limit != LOG_LIMIT:
+            arguments |= {"limit": limit} | ({"offset": offset} if offset is not None else {})
+        found: dict[str, Any] = self.agents.get(target, "get_log", **arguments)
+        return found
+
+
+def _too_many(what: str, removable: int) -> errors.InvalidArgument:
+    available = f"only {removable}" if removable > 0 else "none"
+    return errors.InvalidArgument(f"Requesting to delete {what} while {available} can be removed")
+
+
+def ids_of(nodes: Iterable[node.ServiceNode]) -> list[str]:
+    return [one.id for one in nodes]
