@@ -95,6 +95,29 @@ def _file_as_text(name: str, content: bytes) -> str:
         raise errors.InvalidArgument(f"The file '{name}' is not text.") from error
 
 
+def describe() -> list[dict[str, Any]]:
+    """All declared endpoints as plain data, by address; what the API page is generated from."""
+    return [
+        {
+            "rule": entry.rule,
+            "methods": list(entry.methods),
+            "auth": entry.auth,
+            "help": entry.help,
+            "params": [
+                {
+                    "name": param.name,
+                    "type": param.type.describe(),
+                    "required": param.required,
+                    "help": param.help,
+                    "schema": param.type.schema(),
+                }
+                for param in entry.params
+            ],
+        }
+        for _, entry in sorted(REGISTRY.items())
+    ]
+
+
 def peer() -> identity.PeerIdentity | None:
     """The verified client certificate of the present request."""
     found: identity.PeerIdentity | None = flask.request.environ.get("conpaas.peer")
@@ -179,7 +202,7 @@ def _answer(call: Callable[[], Any]) -> flask.Response:
         return error_reply(errors.TooLarge("The body of the request is too large."), 413)
     except exceptions.HTTPException as error:
         return error_reply(errors.InvalidArgument(error.description or error.name), error.code or 400)
-    except Exception as error:  # whatever a handler did wrong must not reach the caller
+    except Exception as error:  # noqa: BLE001 — logged there; whatever a handler did wrong must not reach the caller
         return incident_reply(error)
 
 

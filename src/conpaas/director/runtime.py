@@ -27,11 +27,12 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """A background task: `run` is called every `interval` seconds, in one of the Director processes at a time."""
+    """A background task: `run` is called every `interval` seconds, in one Director process at a time unless `everywhere`."""
 
     name: str
     interval: float
-    run: Callable[[], None]
+    run: Callable[[], object]
+    everywhere: bool = False
 
 
 @dataclasses.dataclass
@@ -51,9 +52,12 @@ class Director:
     _shutdown: list[Callable[[], None]] = dataclasses.field(default_factory=list)
     _threads: list[threading.Thread] = dataclasses.field(default_factory=list)
 
-    def add_loop(self, name: str, interval: float, run: Callable[[], None]) -> None:
-        """Have `run` called every `interval` seconds after `start()`; what it raises is logged and it is called again."""
-        self._loops.append(Loop(name, interval, run))
+    def add_loop(self, name: str, interval: float, run: Callable[[], object], *, everywhere: bool = False) -> None:
+        """Have `run` called every `interval` seconds after `start()`; what it raises is logged and it is called again.
+
+        Of several Director processes one does it at a time, each of them with `everywhere`.
+        """
+        self._loops.append(Loop(name, interval, run, everywhere))
 
     def add_startup(self, run: Callable[[], None]) -> None:
         """Have `run` called once by `start()`, e.g. to resume unfinished operations."""
@@ -97,7 +101,9 @@ class Director:
         while not self.stopping.is_set():
             try:
                 # A lease outlives one interval: a process that dies frees the task, one that lives keeps it.
-                if db.take_lease(self.database, loop.name, self.owner, self.clock().timestamp(), max(3 * loop.interval, 30.0)):
+                if loop.everywhere or db.take_lease(
+                    self.database, loop.name, self.owner, self.clock().timestamp(), max(3 * loop.interval, 30.0)
+                ):
                     loop.run()
             except Exception:  # a background task must survive any failure of one pass
                 log.exception("the background task %s failed and will run again in %s s", loop.name, loop.interval)

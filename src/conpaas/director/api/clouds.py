@@ -1,0 +1,54 @@
+"""Endpoints about clouds and the VMs that a user has there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+import sqlalchemy as sa
+
+from conpaas.director import auth, endpoint, models, runtime
+
+blueprint = flask.Blueprint("clouds", __name__)
+
+
+def outside(cloud: str | None) -> str | None:
+    """The name of a cloud as clients know it: the default one is `iaas` inside and `default` outside."""
+    return "default" if cloud == models.DEFAULT_CLOUD else cloud
+
+
+@endpoint.endpoint(blueprint, "/available_clouds", methods=["GET", "POST"], auth="none")
+def available_clouds() -> list[str]:
+    """The names of the configured clouds, `default` first."""
+    return ["default" if name == models.DEFAULT_CLOUD else name for name in runtime.current().config.cloud_names]
+
+
+@endpoint.endpoint(blueprint, "/list_resources", methods=["GET", "POST"], auth="user")
+def list_resources(caller: auth.Caller) -> list[dict[str, Any]]:
+    """The VMs of the calling user's applications. `charged` is the number of hours paid so far."""
+    resource, entry = models.Resource, models.LedgerEntry
+    hours = sa.select(sa.func.count()).where(entry.rid == resource.rid).scalar_subquery()
+    query = (
+        sa.select(resource, models.Application.name, hours)
+        .join(models.Application, models.Application.aid == resource.app_id)
+        .where(models.Application.user_id == caller.uid, resource.vmid.is_not(None))
+        .order_by(resource.rid)
+    )
+    with runtime.current().database.reader() as session:
+        return [_as_dict(found, name, charged) for found, name, charged in session.execute(query)]
+
+
+def _as_dict(resource: models.Resource, app_name: str, charged: int) -> dict[str, Any]:
+    return {
+        "rid": resource.rid,
+        "vmid": resource.vmid,
+        "app_id": resource.app_id,
+        "app_name": app_name,
+        "service_id": resource.service_id,
+        "charged": charged,
+        "ip": resource.ip,
+        "role": resource.role,
+        "cloud": outside(resource.cloud),
+        "created": str(resource.created.replace(tzinfo=None)),
+        "state": resource.state,
+    }

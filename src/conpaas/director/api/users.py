@@ -1,0 +1,183 @@
+"""Endpoints about accounts and credits."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import flask
+
+from conpaas.core import errors, params
+from conpaas.director import auth, credits, endpoint, runtime, throttle, users
+
+blueprint = flask.Blueprint("users", __name__)
+
+_PASSWORD = params.Text(max_length=1024, secret=True)
+_WORDS = params.Text(max_length=1024)
+
+
+def _opening_balance(text: str, most: int) -> int:
+    """The credits that a new user asks for; without a number, the most that is given."""
+    if not text.strip():
+        return most
+    if not re.fullmatch(r"\s*[+-]?\d{1,18}\s*", text, re.ASCII):
+        raise errors.InvalidArgument(f"Required credit '{params.shown(text)}' is not a valid integer.")
+    credit = int(text)
+    if credit < 0:
+        raise errors.InvalidArgument(f"Required credit {credit} cannot be a negative integer.")
+    if credit > most:
+        raise errors.InvalidArgument(f"Cannot allocate {credit} credit for a new user (max credit {most}).")
+    return credit
+
+
+@endpoint.endpoint(
+    blueprint,
+    "/new_user",
+    auth="none",
+    missing="Missing required field: '{name}'",
+    params=[
+        params.Param("username", _WORDS, help="Letters and digits of any script with . _ - @ + between them, at most 64."),
+        params.Param("email", _WORDS, help="E-mail address, one account each."),
+        params.Param("password", _PASSWORD, help="At least 8 characters."),
+        params.Param("credit", _WORDS, "", help="Opening balance, at most the operator's MAX_CREDIT (which is also the default)."),
+        params.Param("fname", _WORDS, "", help="First name."),
+        params.Param("lname", _WORDS, "", help="Last name."),
+        params.Param("affiliation", _WORDS, ""),
+        params.Param("uuid", _WORDS, "", help="Ignored."),
+        params.Param("openid", _WORDS, "", help="Ignored."),
+    ],
+)
+def new_user(
+    *, username: str, email: str, password: str, credit: str, fname: str, lname: str, affiliation: str, caller: auth.Caller, **_: str
+) -> dict[str, Any]:
+    """Create an account with its first application, where the operator lets anybody register."""
+    director = runtime.current()
+    if director.config.registration != "open":
+        raise errors.Forbidden("This Director does not let people register themselves.", hint="Ask its operator for an account.")
+    wanted = users.NewUser(
+        username=users.check_username(username),
+        email=users.check_email(email),
+        password=password,
+        fname=fname,
+        lname=lname,
+        affiliation=affiliation,
+        credit=_opening_balance(credit, director.config.max_credit),
+    )
+    if not caller.trusted_relay:
+        with director.database.session() as session:
+            limit = director.config.registrations_per_hour
+            throttle.count_registration(session, caller.address, limit, director.clock().timestamp())
+    user = users.create(director, wanted)
+    return {**users.as_dict(user, wanted.credit), "password": ""}
+
+
+@endpoint.endpoint(
+    blueprint,
+    "/login",
+    auth="password",
+    refusal=False,
+    params=[params.Param("uuid", _WORDS, "", help="Ignored."), params.Param("openid", _WORDS, "", help="Ignored.")],
+)
+def login(*, caller: auth.Caller, **_: str) -> dict[str, Any]:
+    """The user behind a name and a password, or `false`. The reply's `password` is the MD5 of what was just sent."""
+    assert caller.uid is not None
+    return {**_profile(caller.uid), "password": users.echo_of(flask.request.form["password"])}
+
+
+@endpoint.endpoint(blueprint, "/user_config", methods=["GET", "POST"], auth="user")
+def user_config(caller: auth.Caller) -> dict[str, Any]:
+    """The calling user's account."""
+    assert caller.uid is not None
+    return _profile(caller.uid)
+
+
+@endpoint.endpoint(blueprint, "/user_credit", methods=["GET", "POST"], auth="user")
+def user_credit(caller: auth.Caller) -> int:
+    """The calling user's credits."""
+    return _credit(caller)
+
+
+@endpoint.endpoint(
+    blueprint, "/change_password", auth="password", params=[params.Param("new_password", _PASSWORD, help="At least 8 characters.")]
+)
+def change_password(*, new_password: str, caller: auth.Caller) -> dict[str, Any]:
+    """Replace the password. Certificates fetched until now stop being accepted by the Director."""
+    assert caller.uid is not None
+    users.set_password(runtime.current(), caller.uid, new_password)
+    return {}
+
+
+@endpoint.endpoint(blueprint, "/credit", methods=["GET", "POST"], auth="manager")
+def credit(caller: auth.Caller) -> dict[str, int]:
+    """The credits of the user who owns the calling manager's application."""
+    return {"credit": _credit(caller)}
+
+
+@endpoint.endpoint(
+    blueprint,
+    "/callback/decrementUserCredit.php",
+    auth="manager",
+    params=[
+        params.Param("aid", params.Integer(minimum=1), None, help="The manager's own application; may be left out."),
+        params.Param("decrement", params.Integer(minimum=1, maximum=10**6), 1, help="Credits to take."),
+    ],
+)
+def decrement_user_credit(*, aid: int | None, decrement: int, caller: auth.Caller) -> dict[str, bool]:
+    """Take credits from the owner of the calling manager's application; `{"error": true}` and nothing taken if there are too few."""
+    assert caller.uid is not None
+    if aid is not None and aid != caller.aid:
+        raise errors.Forbidden("A manager may only spend credits for its own application.")
+    director = runtime.current()
+    with director.database.session() as session:
+        if credits.balance(session, caller.uid) < decrement:
+            return {"error": True}
+        credits.adjust(session, caller.uid, -decrement, director.clock(), f"taken by {caller.label}")
+    return {"error": False}
+
+
+@endpoint.endpoint(blueprint, "/operator/users", methods=["GET"], auth="operator")
+def list_users() -> list[dict[str, Any]]:
+    """All accounts with their credits."""
+    with runtime.current().database.reader() as session:
+        return [{**users.as_dict(user, left), "active": user.active, "role": user.role} for user, left in users.listing(session)]
+
+
+@endpoint.endpoint(
+    blueprint,
+    "/operator/add_credit",
+    auth="operator",
+    params=[
+        params.Param("username", _WORDS, help="Whose credits."),
+        params.Param("credit", params.Integer(minimum=-(10**9), maximum=10**9), help="How many to add; negative to take, never below 0."),
+    ],
+)
+def add_credit(*, username: str, credit: int, caller: auth.Caller) -> dict[str, int]:
+    """Add credits to an account; answers the new balance."""
+    director = runtime.current()
+    with director.database.session() as session:
+        user = users.get(session, username)
+        return {"credit": credits.adjust(session, user.uid, credit, director.clock(), f"by operator {caller.username}")}
+
+
+@endpoint.endpoint(
+    blueprint,
+    "/operator/set_active",
+    auth="operator",
+    params=[params.Param("username", _WORDS, help="Which account."), params.Param("active", params.Boolean(), help="Enable or disable.")],
+)
+def set_active(*, username: str, active: bool) -> dict[str, Any]:
+    """Enable or disable an account; a disabled one cannot log in and its certificates are revoked."""
+    users.set_active(runtime.current(), username, active)
+    return {}
+
+
+def _credit(caller: auth.Caller) -> int:
+    assert caller.uid is not None
+    with runtime.current().database.reader() as session:
+        return credits.balance(session, caller.uid)
+
+
+def _profile(uid: int) -> dict[str, Any]:
+    with runtime.current().database.reader() as session:
+        user = session.get_one(users.models.User, uid)
+        return users.as_dict(user, credits.balance(session, uid))

@@ -1,0 +1,100 @@
+"""The Director as a WSGI application: everything mounted, nothing started.
+
+`create_app(config)` makes the `runtime.Director` (database opened and migrated, CA prepared), lets the other rooms install
+themselves and mounts their endpoints. `serve` puts a server around it and starts the background work.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import importlib.util
+import logging
+import time
+from collections.abc import Callable
+
+import flask
+from werkzeug import exceptions
+
+from conpaas.director import ca, config, credits, db, endpoint, metrics, models, runtime, throttle
+
+log = logging.getLogger(__name__)
+
+# Modules with `install(director)`, called in this order.
+COMPONENTS = ("conpaas.director.lifecycle",)
+API_MODULES = ("misc", "users", "certificates", "clouds", "applications", "services", "nodes", "volumes")
+MAX_BODY = 4 * 1024 * 1024
+MAX_FORM_PARTS = 200
+PRUNE_INTERVAL = 300.0
+
+
+def hosts(configuration: config.DirectorConfig) -> list[str]:
+    """The names and addresses that the Director's certificate must be valid for; DIRECTOR_URL's host first."""
+    local = ["localhost", "127.0.0.1"] if configuration.bind in {"0.0.0.0", "127.0.0.1"} else []
+    specific = [] if configuration.bind in {"0.0.0.0", "::"} else [configuration.bind]
+    return list(dict.fromkeys([configuration.host, *configuration.cert_hosts, *specific, *local]))
+
+
+def make_director(
+    configuration: config.DirectorConfig, clock: Callable[[], datetime.datetime] = models.utcnow, *, components: bool = True
+) -> runtime.Director:
+    """Open the database, prepare the CA and let the rooms install themselves; starts nothing.
+
+    `components=False` leaves out the rooms that talk to clouds: for administration of users. Raises ConfigurationError.
+    """
+    configuration.state_dir.mkdir(parents=True, exist_ok=True)
+    authority = ca.Authority(configuration.cert_dir)
+    authority.prepare(hosts(configuration))
+    director = runtime.Director(config=configuration, database=db.open(configuration.database_uri), authority=authority, clock=clock)
+    director.components["metrics"] = metrics.RequestCounters()
+    director.add_loop("credits", configuration.credit_interval, lambda: credits.tick(director))
+    director.add_loop("throttle", PRUNE_INTERVAL, lambda: _prune(director))
+    for name in COMPONENTS if components else ():
+        module = importlib.import_module(name)
+        if hasattr(module, "install"):
+            module.install(director)
+    return director
+
+
+def _prune(director: runtime.Director) -> None:
+    with director.database.session() as session:
+        throttle.prune(session, director.clock().timestamp())
+
+
+def create_app(configuration: config.DirectorConfig, director: runtime.Director | None = None) -> flask.Flask:
+    """The WSGI application of one Director. Everything that has no address gets a JSON error, never HTML."""
+    director = director or make_director(configuration)
+    app = flask.Flask("conpaas.director", static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, MAX_FORM_PARTS=MAX_FORM_PARTS)
+    app.extensions[runtime.EXTENSION] = director
+    for name in API_MODULES:
+        qualified = f"conpaas.director.api.{name}"
+        if importlib.util.find_spec(qualified) is not None:
+            app.register_blueprint(importlib.import_module(qualified).blueprint)
+    app.before_request(_begin)
+    app.after_request(_end)
+    app.register_error_handler(exceptions.HTTPException, _http_error)
+    app.register_error_handler(Exception, endpoint.incident_reply)
+    return app
+
+
+def _begin() -> None:
+    flask.g.began = time.monotonic()
+
+
+def _end(response: flask.Response) -> flask.Response:
+    seconds = time.monotonic() - flask.g.get("began", time.monotonic())
+    rule = flask.request.url_rule.rule if flask.request.url_rule else "unknown"
+    counters: metrics.RequestCounters = runtime.current().components["metrics"]
+    counters.count(rule, response.status_code, seconds)
+    who = flask.g.get("caller", flask.request.remote_addr)
+    # The path without its query: queries of classic clients may carry what nobody should read in a log.
+    log.info("%s %s by %s: %s in %.0f ms", flask.request.method, flask.request.path, who, response.status_code, seconds * 1000)
+    return response
+
+
+def _http_error(error: exceptions.HTTPException) -> flask.Response:
+    response = endpoint.json_reply({"error": f"{error.name}: {flask.request.method} {flask.request.path[:200]}"}, error.code or 500)
+    if isinstance(error, exceptions.MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(error.valid_methods)
+    return response

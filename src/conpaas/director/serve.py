@@ -1,0 +1,76 @@
+"""One Director process: the HTTPS server, the background work, and an orderly end on SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from types import FrameType
+
+from conpaas.core import log as logs
+from conpaas.core.https import limits, server
+from conpaas.director import app, config, runtime
+
+log = logging.getLogger(__name__)
+
+LOG_FILE = "cpsdirector.log"
+CERTIFICATE_CHECK = 12 * 3600.0  # seconds
+
+
+class DirectorServer:
+    """A Director that listens. `start()` returns at once; `stop()` ends requests, loops and database, and may be repeated."""
+
+    def __init__(self, configuration: config.DirectorConfig, director: runtime.Director | None = None) -> None:
+        self.config = configuration
+        self.director = director or app.make_director(configuration)
+        self._server = server.HttpsServer(
+            (configuration.bind, configuration.port),
+            app.create_app(configuration, self.director),
+            self.director.authority.listening,
+            client_certificates="optional",
+            limits=limits.Limits(upload_bytes=app.MAX_BODY, json_bytes=app.MAX_BODY, max_workers=configuration.threads, min_workers=2),
+        )
+        self.director.add_loop("certificates", CERTIFICATE_CHECK, self._renew, everywhere=True)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._server.port
+
+    def _renew(self) -> None:
+        """Renew the Director's own certificates when they near their end, and use them for new connections."""
+        self.director.authority.prepare(app.hosts(self.config))
+        self._server.reload_credentials()
+
+    def start(self) -> None:
+        """Listen, then start the background work."""
+        self._server.start_in_thread()
+        self.director.start()
+        log.info("the Director listens on %s port %s; clients use %s", self.config.bind, self.port, self.config.director_url)
+
+    def stop(self) -> None:
+        """Finish the requests in progress, then end the background work."""
+        self._server.stop()
+        self.director.stop()
+        log.info("the Director has stopped")
+
+
+def run(configuration: config.DirectorConfig) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigurationError, or OSError when the address cannot be bound."""
+    configuration.log_dir.mkdir(parents=True, exist_ok=True)
+    logs.init(configuration.log_dir / LOG_FILE, debug=configuration.debug)
+    for warning in configuration.warnings:
+        log.warning("%s", warning)
+    ending = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    running = DirectorServer(configuration)
+    running.start()
+    try:
+        ending.wait()
+    finally:
+        running.stop()
