@@ -1,0 +1,1 @@
+"""The objects of the command line: one module for each, loaded when it is used."""
