@@ -278,14 +278,26 @@ def _evaluate(path: pathlib.Path | None, state: pathlib.Path | None) -> tuple[Di
             values[key.field] = key.parser(text, base)
         except _Wrong as wrong:
             problems.append(f"{source}: section [{key.section}]: {key.name} must be {wrong}, not '{text}'.")
-    problems += _cloud_problems(source, sections, values.get("other_clouds", ()))
     if problems:
         return None, problems
     _derived(values, state)
     sections.setdefault("iaas", {}).setdefault("driver", "dummy")
+    _settle_dummies(sections, values)
     offered = [name for name in ("support_external_idp", "support_openid") if values.get(name)]
-    warnings = tuple(f"{source}: section [conpaas]: {name.upper()} has no effect: logins need a password." for name in offered)
-    return DirectorConfig(source=source, sections=sections, warnings=warnings, **values), []
+    warnings = [f"{source}: section [conpaas]: {name.upper()} has no effect: logins need a password." for name in offered]
+    # What is wrong with one cloud must not keep the others, and the Director, from working.
+    warnings += _cloud_problems(source, sections, values.get("other_clouds", ()))
+    return DirectorConfig(source=source, sections=sections, warnings=tuple(warnings), **values), []
+
+
+def _settle_dummies(sections: dict[str, dict[str, str]], values: Mapping[str, Any]) -> None:
+    """Clouds of the embedded kind keep their VMs below STATE_DIR and leave the Director's ports alone, unless they say otherwise."""
+    for name, section in sections.items():
+        if name not in OWN_SECTIONS and section.get("driver", "").lower() == "dummy":
+            section.setdefault("state_dir", str(values["state_dir"] / "clouds" / name))
+            for key in ("agent_port", "manager_port"):
+                if key in values:
+                    section.setdefault(key, str(values[key]))
 
 
 def find(path: pathlib.Path | None = None, state: pathlib.Path | None = None) -> pathlib.Path | None:

@@ -1,0 +1,99 @@
+"""First steps and a look at a Director from its host: writing `director.cfg`, and the text of `cpsdirector status`."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import secrets
+from urllib import parse
+
+import sqlalchemy as sa
+
+import conpaas
+from conpaas.core import errors
+from conpaas.core.https import client
+from conpaas.director import config, models, runtime
+
+_TEMPLATE = """\
+# Configuration of this Director; config/director/director.cfg.example explains every key.
+# After a change: `cpsdirector check-config`, then restart the Director.
+
+[conpaas]
+DEPLOYMENT_NAME = conpaas
+
+[director]
+DIRECTOR_URL = {url}
+STATE_DIR = {state}
+
+[iaas]
+DRIVER = dummy
+"""
+
+
+def write_config(state: pathlib.Path, host: str | None, port: int | None) -> None:
+    """Make `director.cfg` in the state directory, or replace DIRECTOR_URL in the one that is there. Raises ConfigurationError."""
+    path = state / "director.cfg"
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o750)
+        if not path.exists():
+            _replace(path, _TEMPLATE.format(url=_url(host or "127.0.0.1", port or config.DEFAULT_PORT), state=state))
+            return
+        if host is None and port is None:
+            return
+        present = parse.urlsplit(config.load(path).director_url)
+        url = _url(host or present.hostname or "127.0.0.1", port or present.port or config.DEFAULT_PORT)
+        _replace(path, _with_url(path.read_text(encoding="utf-8"), url))
+    except OSError as error:
+        raise errors.ConfigurationError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def _url(host: str, port: int) -> str:
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _with_url(text: str, url: str) -> str:
+    """The file with its DIRECTOR_URL line (commented or not) replaced, or one added to section [director]."""
+    line = f"DIRECTOR_URL = {url}"
+    replaced, count = re.subn(r"(?mi)^[ \t]*[#;]?[ \t]*DIRECTOR_URL[ \t]*[=:].*$", line, text, count=1)
+    if count:
+        return replaced
+    replaced, count = re.subn(r"(?m)^\[director\][ \t]*$", f"[director]\n{line}", text, count=1)
+    return replaced if count else f"{text.rstrip()}\n\n[director]\n{line}\n"
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    """Write the file as a whole; cloud credentials may be in it, so only its owner reads it."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        stream.write(text)
+    temporary.replace(path)
+
+
+def _answers(director: runtime.Director) -> str:
+    http = client.DirectorClient(director.config.director_url, None, ca=director.authority.ca_path)
+    try:
+        return f"answers, version {http.raw('version').decode()}"
+    except errors.ConPaaSError as error:
+        return f"does not answer: {error}"
+    finally:
+        http.close()
+
+
+def status_text(director: runtime.Director) -> str:
+    """A few lines about the Director, its users, applications and VMs."""
+    resource, application = models.Resource, models.Application
+    with director.database.reader() as session:
+        users = session.scalar(sa.select(sa.func.count()).select_from(models.User))
+        statuses = session.execute(sa.select(application.status, sa.func.count()).group_by(application.status)).all()
+        vms = session.execute(sa.select(resource.cloud, resource.state, sa.func.count()).group_by(resource.cloud, resource.state)).all()
+    lines = [
+        f"Director {conpaas.__version__} at {director.config.director_url}: {_answers(director)}",
+        f"Configuration: {director.config.source}",
+        f"Database: {director.database.url}",
+        f"CA: {director.authority.ca_path}, fingerprint {director.authority.ca_fingerprint}",
+        f"Users: {users}",
+        "Applications: " + (", ".join(f"{number} {status}" for status, number in statuses) or "none"),
+        "VMs: " + (", ".join(f"{number} {state} on {cloud}" for cloud, state, number in vms) or "none"),
+    ]
+    return "\n".join(lines)
