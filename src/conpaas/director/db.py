@@ -12,16 +12,18 @@ import os
 import pathlib
 import sqlite3
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic import config as alembic_config
 from sqlalchemy import exc, orm
 
 from conpaas.core import errors
 from conpaas.director import models
 
+if TYPE_CHECKING:
+    from alembic import config as alembic_config
+
+MIGRATIONS = pathlib.Path(__file__).parent / "migrations"
 _WRITES = "conpaas_writes"
 BUSY_TIMEOUT = 30.0  # seconds a writer waits for another one before the request fails
 
@@ -105,14 +107,39 @@ def _engine(url: str) -> sa.Engine:
 
 def migration_config(connection: sa.Connection | None = None) -> alembic_config.Config:
     """Alembic's configuration for the packaged migrations; without a file, so that it works from anywhere."""
+    from alembic import config as alembic_config
+
     config = alembic_config.Config()
-    config.set_main_option("script_location", str(pathlib.Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     return config
 
 
+def newest_revision() -> str:
+    """The revision that this code works with; migrations are files named `<revision>_<what>.py`, numbered upwards."""
+    return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+
+
+def revision(database: Database) -> str | None:
+    """The revision that the database is at; None for an empty one."""
+    with database.engine.connect() as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+
+
 def migrate(database: Database) -> None:
-    """Bring the database to the newest schema; several processes may start at once (the second finds it done)."""
+    """Bring the database to the newest schema; several processes may start at once (the second finds it done).
+
+    Raises ConfigurationError for a database that a newer version has already changed.
+    """
+    present, newest = revision(database), newest_revision()
+    if present == newest:
+        return  # the usual case, without the memory that the migration library takes
+    if present is not None and present > newest:
+        raise errors.ConfigurationError(f"The database {database.url} is of a newer version ({present}) than this Director ({newest}).")
+    from alembic import command
+
     writers = database.engine.execution_options(**{_WRITES: True})
     with writers.begin() as connection:
         if connection.dialect.name == "postgresql":
