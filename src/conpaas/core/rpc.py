@@ -162,7 +162,7 @@ class RpcApplication:
             return success(call.id, result)
         except errors.ConPaaSError as error:
             return failure(call.id, error)
-        except Exception as error:  # noqa: BLE001 - whatever a handler does wrong, its caller gets an answer
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler does wrong, its caller gets an answer
             return internal_failure(call.id, f"{method.name} on service {call.service_id}", error)
 
 

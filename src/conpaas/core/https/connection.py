@@ -1,0 +1,280 @@
+"""One connection of the server and one request on it, on top of cheroot's.
+
+A connection that has nothing to say waits in the selector; only complete requests and handshake steps occupy a worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from cheroot import errors as cheroot_errors
+from cheroot import server as cheroot_server
+
+from conpaas.core import errors
+from conpaas.core.https import identity, streams
+
+if TYPE_CHECKING:
+    from conpaas.core.https import engine
+
+log = logging.getLogger(__name__)
+
+_DRAINED: Final = 64 * 1024
+"""A body that nobody wanted is read away up to this size; beyond, the connection is closed instead."""
+
+_LINGER_TIME: Final = 1.0
+_LINGER_BYTES: Final = 16 * 1024 * 1024
+_TURN: Final = 16
+"""Requests that one connection may have served in a row before it queues up again."""
+
+_MAX_LENGTH_DIGITS: Final = 15
+_PLAIN_HTTP: Final = "This port speaks HTTPS only.\n"
+
+
+class Request(cheroot_server.HTTPRequest):
+    """Parses a head that has arrived completely, and answers."""
+
+    def __init__(self, server: engine.Engine, conn: Connection) -> None:
+        super().__init__(server, conn, proxy_mode=True)
+        self.length = 0
+        self.expects_continue = False
+
+    def parse(self, head: bytes) -> None:
+        """Read the head; `ready` tells whether the request can be answered, otherwise it was refused."""
+        self.rfile = io.BytesIO(head)
+        try:
+            self.ready = self.read_request_line() and self.read_request_headers()
+        except ValueError:
+            self.simple_response("400 Bad Request", "Malformed request target.")
+
+    def read_request_headers(self) -> bool:
+        """Read the headers and decide about body and connection; False when the request was refused."""
+        try:
+            self.inheaders = parse_headers(self.rfile.read())
+        except ValueError as error:
+            self.simple_response("400 Bad Request", str(error))
+            return False
+        length = self.inheaders.get(b"Content-Length", b"0")
+        if b"Transfer-Encoding" in self.inheaders:
+            self.simple_response("411 Length Required", "Send the body with a Content-Length; chunked bodies are not accepted.")
+            return False
+        if not length.isdigit() or len(length) > _MAX_LENGTH_DIGITS:
+            self.simple_response("400 Bad Request", "The header Content-Length must be a number.")
+            return False
+        self.length = int(length)
+        if self.length > self.server.limits.upload_bytes:
+            self.simple_response("413 Content Too Large", f"A body may have {self.server.limits.upload_bytes} bytes at most.")
+            return False
+        options = self.inheaders.get(b"Connection", b"").lower()
+        if self.response_protocol == "HTTP/1.1":
+            self.close_connection = b"close" in options
+            self.expects_continue = self.inheaders.get(b"Expect", b"").lower() == b"100-continue"
+        else:
+            self.close_connection = b"keep-alive" not in options
+        return True
+
+    def respond(self) -> None:
+        """Have the WSGI application answer."""
+        self.rfile = streams.Body(self.conn.rfile, self.length, self._before_body)
+        self.server.gateway(self).respond()
+        self.ensure_headers_sent()
+        if self.chunked_write:
+            self.conn.wfile.write(b"0\r\n\r\n")
+
+    def _before_body(self) -> None:
+        limits = self.server.limits
+        self.conn.rfile.start_body(time.monotonic() + limits.io_timeout + self.length / limits.body_rate)
+        if self.expects_continue:
+            self.conn.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.conn.wfile.flush()
+
+    def send_headers(self) -> None:
+        """Send the reply's headers; first decides whether what is left of the body is worth reading."""
+        left = getattr(self.rfile, "remaining", 0)
+        if left > _DRAINED or (left and self.expects_continue and self.rfile.untouched):
+            self.close_connection = True
+            self.conn.must_linger = True
+        super().send_headers()
+
+    def simple_response(self, status: str, msg: str = "") -> None:
+        """Refuse the request in plain text; the connection is closed afterwards."""
+        self.close_connection = True
+        self.conn.must_linger = self.length > 0 or not self.ready
+        self.sent_headers = True
+        text = (msg or status).encode("latin-1", "replace")
+        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+        self.conn.wfile.write(head.encode() + text)
+
+
+def parse_headers(block: bytes) -> dict[bytes, bytes]:
+    """The headers of a request by title-cased name; raises ValueError with the reason to refuse them.
+
+    Names with an underscore are dropped, since WSGI could not tell them from names with a hyphen. A repeated header is
+    joined with a comma, except that a second Content-Length is refused: it has two meanings.
+    """
+    headers: dict[bytes, bytes] = {}
+    for line in block.split(b"\r\n"):
+        if not line:
+            continue
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name != name.strip() or b"\n" in line or b"\r" in line or b"\0" in line:
+            raise ValueError("A header line must be of the form Name: value, and end with CR LF.")
+        if b"_" in name:
+            continue
+        name = name.title()
+        value = value.strip()
+        if name in headers:
+            if name == b"Content-Length":
+                raise ValueError("The header Content-Length is given twice.")
+            value = headers[name] + b", " + value
+        headers[name] = value
+    return headers
+
+
+class Connection(cheroot_server.HTTPConnection):
+    """A connection from accept to close. `deadline` (monotonic) is when it is closed if it still waits then."""
+
+    RequestHandlerClass = Request
+
+    # The inherited constructor is not called: it builds caches for Unix sockets that keep a closed connection in memory.
+    def __init__(self, server: engine.Engine, sock: socket.socket, address: tuple[str, int]) -> None:
+        self.server = server
+        self.socket = sock
+        self.remote_addr, self.remote_port = address[:2]
+        self.rfile = streams.Reader(sock, server.limits.io_timeout)
+        self.wfile = streams.Writer(sock, server.limits.io_timeout)
+        self.requests_seen = 0
+        self.ssl_env: dict[str, Any] = {}
+        self.established = False
+        self.has_more = False
+        self.must_linger = False
+        self._request: Request | None = None
+        self.deadline = time.monotonic() + server.limits.handshake_timeout
+
+    def communicate(self) -> bool:
+        """Do what can be done with the input that has arrived; False when the connection is to be closed. Never raises."""
+        try:
+            self.has_more = False
+            if self.established or self._handshake():
+                return self._serve()
+            return True
+        except (streams.PeerGone, OSError, cheroot_errors.FatalSSLAlert) as error:
+            log.debug("%s is gone: %s", self.remote_addr, error)
+        except errors.Forbidden as error:
+            log.info("refused %s: %s", self.remote_addr, error)
+        except BaseException:
+            # Also SystemExit: whatever a handler raises, no request may stop the server.
+            log.exception("serving %s failed", self.remote_addr)
+            self._try_refusing("500 Internal Server Error")
+        return False
+
+    def _handshake(self) -> bool:
+        """Take the handshake one step further; False when the peer has to send more. Raises OSError when it failed."""
+        if not isinstance(self.socket, ssl.SSLSocket):
+            self.socket = self.server.context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+            self.rfile.socket = self.wfile.socket = self.socket
+        self.socket.settimeout(0)
+        try:
+            self.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError as error:
+            if error.reason == "HTTP_REQUEST":
+                self._answer_plain_http()
+            raise
+        certificate, der = self.socket.getpeercert(), self.socket.getpeercert(binary_form=True)
+        peer = identity.from_certificate(certificate, der) if certificate and der else None
+        self.ssl_env = {"wsgi.url_scheme": "https", "HTTPS": "on", "SSL_PROTOCOL": self.socket.version(), "conpaas.peer": peer}
+        self.established = True
+        return True
+
+    def _serve(self) -> bool:
+        limits = self.server.limits
+        for _ in range(_TURN):
+            self.socket.settimeout(0)
+            try:
+                head = self.rfile.take_head(limits.head_bytes)
+            except cheroot_errors.MaxSizeExceeded:
+                self._try_refusing("431 Request Header Fields Too Large")
+                return False
+            if head is None:
+                self._wait_for_head()
+                return True
+            if not self._answer(head):
+                return False
+            if not self.rfile.has_data():
+                self.deadline = time.monotonic() + limits.idle_timeout
+                return True
+        self.has_more = True
+        return True
+
+    def _wait_for_head(self) -> None:
+        limits = self.server.limits
+        if not self.rfile.partial:
+            self.deadline = time.monotonic() + limits.idle_timeout
+        elif not self.rfile.head_deadline:
+            self.deadline = self.rfile.head_deadline = time.monotonic() + limits.head_timeout
+
+    def _answer(self, head: bytes) -> bool:
+        """Answer one request; False when the connection is to be closed."""
+        self.rfile.head_deadline = 0.0
+        self.requests_seen += 1
+        request = self._request = self.RequestHandlerClass(self.server, self)
+        request.parse(head)
+        if request.ready:
+            try:
+                request.respond()
+            except TimeoutError:
+                if request.sent_headers:
+                    raise
+                request.simple_response("408 Request Timeout", "The body took too long to arrive.")
+        self.wfile.flush()
+        self._request = None
+        return bool(request.ready and not request.close_connection)
+
+    def _try_refusing(self, status: str) -> None:
+        """Answer with an error, unless part of the reply is out already or there is nobody to answer."""
+        request, self._request = self._request or self.RequestHandlerClass(self.server, self), None
+        if not self.established or request.sent_headers:
+            return
+        with contextlib.suppress(OSError):
+            request.simple_response(status)
+            self.wfile.flush()
+
+    def _answer_plain_http(self) -> None:
+        head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(_PLAIN_HTTP)}\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+        with contextlib.suppress(OSError):
+            socket.socket.send(self.socket, (head + _PLAIN_HTTP).encode())
+        self.must_linger = True
+
+    def close(self) -> None:
+        """Say goodbye and close; never raises, and blocks only for a peer that still sends a body nobody wants."""
+        self.rfile.close()
+        try:
+            if self.established:
+                self.socket.settimeout(0)
+                with contextlib.suppress(OSError, ValueError):
+                    self.socket.unwrap()
+            if self.must_linger:
+                self._linger()
+            self.socket.close()
+        except OSError as error:
+            log.debug("closing the connection of %s: %s", self.remote_addr, error)
+
+    def _linger(self) -> None:
+        """Throw away what the peer still sends, so that it gets to read the reply instead of a reset."""
+        end, left = time.monotonic() + _LINGER_TIME, _LINGER_BYTES
+        plain = socket.socket(fileno=self.socket.detach())
+        self.socket = plain
+        plain.shutdown(socket.SHUT_WR)
+        while left > 0 and (remaining := end - time.monotonic()) > 0:
+            plain.settimeout(remaining)
+            data = plain.recv(streams.CHUNK)
+            if not data:
+                return
+            left -= len(data)
