@@ -88,13 +88,13 @@ class _Common(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], "Global options": []}
         for param in self.get_params(ctx):
             if isinstance(param, click.Argument):
-                sections["Arguments"].append((param.make_metavar(ctx), getattr(param, "help", None) or ""))
+                sections["Arguments"].append((param.make_metavar(ctx), getattr(param, "description", "")))
                 continue
             record = param.get_help_record(ctx)
             if record is not None:
                 sections["Global options" if param.callback is remember else "Options"].append(record)
         for title, records in sections.items():
-            if records:
+            if records and any(text for _, text in records):
                 with formatter.section(title):
                     formatter.write_dl(records)
         if isinstance(self, click.Group):
@@ -213,10 +213,18 @@ def _help_verb(group: click.Group) -> click.Command:
     return click.Command("help", callback=show, help="Show this help.", context_settings=dict(_CONTEXT_SETTINGS))
 
 
-def argument(name: str, **settings: Any) -> click.Argument:
+class Argument(click.Argument):
+    """A positional argument with a description for the help page."""
+
+    description = ""
+
+
+def argument(name: str, *, description: str = "", **settings: Any) -> Argument:
     """A positional argument; its metavar is its name."""
     settings.setdefault("metavar", name)
-    return click.Argument([name], **settings)
+    made = Argument([name], **settings)
+    made.description = description
+    return made
 
 
 def option(*names: str, **settings: Any) -> click.Option:
@@ -228,14 +236,14 @@ def application_argument() -> click.Argument:
     """APP: an application's name or id."""
     from conpaas.client import complete
 
-    return argument("app_name_or_id", help="An application's name or id.", shell_complete=complete.applications)
+    return argument("app_name_or_id", description="An application's name or id.", shell_complete=complete.applications)
 
 
 def service_argument(service_type: str | None = None) -> click.Argument:
     """SRV: a service's name or id."""
     from conpaas.client import complete
 
-    return argument("serv_name_or_id", help="A service's name or id.", shell_complete=complete.services(service_type))
+    return argument("serv_name_or_id", description="A service's name or id.", shell_complete=complete.services(service_type))
 
 
 def cloud_option(default: str | None = "default") -> click.Option:

@@ -163,6 +163,7 @@ class Node:
     role: str
     ip: str | None
     cloud: str | None
+    vmid: str = ""
     logs: tuple[LogFile, ...] = ()
 
     @classmethod
@@ -173,6 +174,7 @@ class Node:
             role=role,
             ip=None if reply.get("ip") is None else str(reply["ip"]),
             cloud=outside_cloud(reply.get("cloud")),
+            vmid=text(reply.get("vmid")),
             logs=tuple(each(reply.get("logs") or [], LogFile.read, "a list of logs")),
         )
 

@@ -102,7 +102,9 @@ def _parameter(described: plugins.Parameter) -> click.Parameter:
         return grammar.option(*names, is_flag=True, default=False, help=described.help)
     kind = click.Choice(described.choices) if described.choices else _TYPES[described.kind]
     if not described.is_option:
-        return grammar.argument(described.name, type=kind, required=described.required, default=described.default)
+        return grammar.argument(
+            described.name, type=kind, required=described.required, default=described.default, description=described.help
+        )
     names = [described.name, *([described.short] if described.short else [])]
     return grammar.option(
         *names, type=kind, required=described.required, default=described.default, help=described.help, metavar=described.keyword.upper()

@@ -1,0 +1,330 @@
+"""`cpsclient`: the first command-line client's syntax (`COMMAND APPID SERVICEID …`), on the same library as `cps-tools`.
+
+It keeps its own three files (`target`, `username`, `password` in `~/.conpaas`), reads those of `cps-tools` where they are
+missing, and shares the certificates. Results and errors (`E: …`) go to stdout; the exit code is 0 only after success.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from conpaas.client import account, asking, certificates, failures, handles, output, replies, session, settings, waiting
+from conpaas.core import errors
+
+PROGRAM = "cpsclient"
+VALUE_FILES = {"director_url": "target", "username": "username", "password": "password"}
+Arguments = Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command: how many arguments it takes, and the line about it in the usage text."""
+
+    run: Callable[[session.Session, Arguments], None]
+    least: int
+    most: int
+    usage: str
+    about: str
+
+
+class Usage(Exception):
+    """The command line makes no sense."""
+
+
+# -- configuration and login
+
+
+def open_session(environ: Mapping[str, str] = os.environ) -> session.Session:
+    """A session with what the three value files say, else what `cps-tools` would use."""
+    values: dict[str, str] = {}
+    directory = settings.user_directory(environ)
+    for key, name in VALUE_FILES.items():
+        with contextlib.suppress(FileNotFoundError):
+            values[key] = (directory / name).read_text(encoding="utf-8").strip()
+    options = {key: value for key, value in values.items() if value}
+    config = settings.load(options, environ)
+    return session.Session(config, output.Output("table", "never"))
+
+
+def credentials(run: session.Session, _: Arguments) -> None:
+    """The login dialogue: asks for URL, user and password, stores them and gets a certificate."""
+    config = run.settings
+    while True:
+        config.director_url = asking.line("Enter the director URL: ", config.director_url or "")
+        try:
+            if "://" in config.director_url and not config.director_url.startswith("https://"):
+                raise errors.ConfigurationError("Invalid target URL. Try with something like https://conpaas.example.com:5555")
+            certificates.first_contact(config.url)
+            break
+        except errors.ConPaaSError as error:
+            run.out.show(f"E: {error}")
+    config.username = asking.line("Enter your username: ", config.username or "")
+    config.password = asking.secret("Enter your password: ")
+    account.install_certificate(run, config.username, config.password)
+    for key, value in (("director_url", config.url), ("username", config.username), ("password", config.password)):
+        certificates.write_private(config.directory / VALUE_FILES[key], value.encode())
+    run.out.show("Authentication succeeded")
+
+
+def getcerts(run: session.Session, _: Arguments) -> None:
+    """Get a new certificate with the stored name and password."""
+    account.install_certificate(run, run.settings.user, account.password(run))
+
+
+# -- the Director
+
+
+def version(run: session.Session, _: Arguments) -> None:
+    """Print the Director's version."""
+    run.out.show(f"ConPaaS director version {run.director.version()}")
+
+
+def listapp(run: session.Session, _: Arguments) -> None:
+    """List applications."""
+    rows = [{"aid": a.aid, "name": a.name, "manager": a.manager} for a in run.director.applications()]
+    run.out.table(("aid", "name", "manager"), rows, "No existing applications")
+
+
+def available(run: session.Session, _: Arguments) -> None:
+    """List service types."""
+    run.out.show("\n".join(run.director.service_types()))
+
+
+def clouds(run: session.Session, _: Arguments) -> None:
+    """List clouds."""
+    run.out.show("\n".join(run.director.clouds()))
+
+
+def list_services(run: session.Session, args: Arguments) -> None:
+    """List services."""
+    rows = [
+        {"sid": s.sid, "type": s.type, "application_id": s.aid, "name": s.name}
+        for s in run.director.services(number(args[0]) if args else None)
+    ]
+    run.out.table(("sid", "type", "application_id", "name"), rows, "No running services")
+
+
+@contextlib.contextmanager
+def doing(run: session.Session, sentence: str) -> Iterator[None]:
+    """Print what is being done, then `done.` or `failed.`."""
+    run.out.show(sentence)
+    try:
+        yield
+    except errors.ConPaaSError:
+        run.out.show("failed.")
+        raise
+    run.out.show("done.")
+
+
+def createapp(run: session.Session, args: Arguments) -> None:
+    """Create an application."""
+    with doing(run, "Creating new application... "):
+        run.director.create_application(args[0])
+
+
+def startapp(run: session.Session, args: Arguments) -> None:
+    """Start an application; does not wait."""
+    with doing(run, "Starting application... "):
+        run.director.start_application(number(args[0]), args[1] if len(args) > 1 else None)
+
+
+def stopapp(run: session.Session, args: Arguments) -> None:
+    """Stop an application."""
+    with doing(run, "Stopping application... "):
+        run.director.stop_application(number(args[0]))
+
+
+def deleteapp(run: session.Session, args: Arguments) -> None:
+    """Delete an application."""
+    with doing(run, "Deleting application... "):
+        run.director.delete_application(number(args[0]))
+
+
+def renameapp(run: session.Session, args: Arguments) -> None:
+    """Rename an application."""
+    with doing(run, "Renaming application... "):
+        run.director.rename_application(number(args[0]), args[1])
+
+
+def infoapp(run: session.Session, args: Arguments) -> None:
+    """Print what the application manager knows."""
+    found = find_application(run, number(args[0]))
+    run.out.show(f"Info for application {found.aid}")
+    run.out.show(str(dict(run.manager(found).application_info())))
+
+
+def manifest(run: session.Session, args: Arguments) -> None:
+    """Create an application from a manifest and wait for it."""
+    text = handles.read_text(args[0])
+    with doing(run, "Uploading the manifest... "):
+        aid = run.director.upload_manifest(text)
+        watch = waiting.StateWatch(("RUNNING",))
+
+        def probe() -> waiting.Outcome | None:
+            assert aid is not None
+            now = run.director.application(aid)
+            return watch.judge(now.status, now.reason)
+
+        outcome = None if aid is None else waiting.poll(probe, "the application", timeout=run.settings.timeout, clock=run.clock)
+        if outcome is not None and not outcome.ok:
+            raise errors.OperationFailed(outcome.reason or f"The application is in state {outcome.state}.")
+
+
+def download_manifest(run: session.Session, args: Arguments) -> None:
+    """Print the manifest that would create an application again."""
+    aid = number(args[0])
+    if any(s.type == "xtreemfs" for s in run.director.services(aid)):
+        sys.stderr.write("WARNING: the application contains an XtreemFS service; it will be deleted by this. Continue? [y/n] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip() != "y":
+            raise failures.Finished(failures.ExitCode.FAILURE)
+    try:
+        found = run.director.download_manifest(aid)
+    except errors.RemoteError as error:
+        raise errors.RemoteError(f"Failed downloading manifest file: {error}") from error
+    run.out.show(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def add(run: session.Session, args: Arguments) -> None:
+    """Add a service to an application, the first one unless its id is given."""
+    service_type = args[0]
+    if service_type not in run.director.service_types():
+        raise errors.NotFound(f'Service type "{service_type}" is not supported')
+    applications = run.director.applications()
+    if not applications:
+        raise errors.NotFound("No existing applications")
+    aid = number(args[1]) if len(args) > 1 else min(a.aid for a in applications)
+    if all(a.aid != aid for a in applications):
+        raise errors.NotFound(f"Unknown application id: {aid}")
+    if len(args) > 2 and args[2] not in run.director.clouds():
+        raise errors.NotFound(f"Unknown cloud: {args[2]}")
+    with doing(run, f"Adding a {service_type} service in application {aid} ..."):
+        run.director.add_service(service_type, aid)
+
+
+COMMANDS: dict[str, Command] = {
+    "credentials": Command(credentials, 0, 0, "", "set your ConPaaS credentials"),
+    "getcerts": Command(getcerts, 0, 0, "", "get a new certificate"),
+    "version": Command(version, 0, 0, "", "show the director's version"),
+    "listapp": Command(listapp, 0, 0, "", "list all applications"),
+    "available": Command(available, 0, 0, "", "list the service types"),
+    "clouds": Command(clouds, 0, 0, "", "list the clouds"),
+    "list": Command(list_services, 0, 1, "[appid]", "list the services of one application, or of all"),
+    "createapp": Command(createapp, 1, 1, "appname", "create an application"),
+    "startapp": Command(startapp, 1, 2, "appid [cloud]", "start an application"),
+    "infoapp": Command(infoapp, 1, 1, "appid", "show what an application's manager knows"),
+    "stopapp": Command(stopapp, 1, 1, "appid", "stop an application"),
+    "deleteapp": Command(deleteapp, 1, 1, "appid", "delete an application"),
+    "renameapp": Command(renameapp, 2, 2, "appid newname", "rename an application"),
+    "manifest": Command(manifest, 1, 1, "filename", "create an application from a manifest"),
+    "download_manifest": Command(download_manifest, 1, 1, "appid", "print the manifest of an application"),
+    "add": Command(add, 1, 3, "servicetype [appid [cloud]]", "add a service to an application"),
+}
+
+
+# -- dispatch
+
+
+def number(text: str) -> int:
+    """An id on the command line."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise errors.InvalidArgument(f"'{text}' is not an id") from error
+
+
+def find_application(run: session.Session, aid: int) -> replies.Application:
+    """The application with this id."""
+    for candidate in run.director.applications():
+        if candidate.aid == aid:
+            return candidate
+    raise errors.NotFound(f"Application {aid} not found")
+
+
+def find_service(run: session.Session, aid: int, sid: int) -> handles.Handle:
+    """The service with these ids."""
+    for service in run.director.services():
+        if (service.aid, service.sid) == (aid, sid):
+            return handles.Handle(run, find_application(run, aid), service)
+    raise errors.NotFound(f"cannot find service {sid} for application {aid}")
+
+
+def usage_text(extra: Sequence[tuple[str, str, str]] = ()) -> str:
+    """The usage text, with the commands of a service type if some are given."""
+    from conpaas.client import classic_services
+
+    lines = [f"Usage: {PROGRAM} COMMAND [PARAMETERS]", "COMMAND is one of the following"]
+    rows = [(name, command.usage, command.about) for name, command in COMMANDS.items()]
+    rows += [(name, f"appid serviceid {usage}".strip(), about) for name, usage, about in classic_services.common_usage()]
+    rows += [(name, f"appid serviceid {usage}".strip(), about) for name, usage, about in extra]
+    lines += [f"    {name:<18} {usage:<40} {about}".rstrip() for name, usage, about in rows]
+    return "\n".join(lines)
+
+
+def dispatch(run: session.Session, args: Arguments) -> None:
+    """Run one command line."""
+    from conpaas.client import classic_services
+
+    name, rest = args[0], list(args[1:])
+    if name in COMMANDS:
+        command = COMMANDS[name]
+        if not command.least <= len(rest) <= command.most:
+            raise Usage(f"Usage: {PROGRAM} {name} {command.usage}".rstrip())
+        command.run(run, rest)
+        return
+    if name in ("usage", "st_usage") and len(rest) == 1:
+        run.out.show(usage_text(classic_services.usage_of(rest[0])))
+        return
+    if not classic_services.is_known(name):
+        raise Usage(f"E: Unknown command '{name}'\n{usage_text()}")
+    if len(rest) < 2:
+        raise Usage(f"Usage: {PROGRAM} {name} appid serviceid ...")
+    service = find_service(run, number(rest[0]), number(rest[1]))
+    if name in ("usage", "help"):
+        run.out.show(usage_text(classic_services.usage_of(service.type)))
+    else:
+        classic_services.run(service, name, rest[2:])
+
+
+def _ensure_credentials(run: session.Session, command: str) -> None:
+    """Begin with the dialogue when nothing is known yet and somebody is there to answer."""
+    known = run.settings.director_url and run.settings.username
+    if not known and command != "credentials" and run.can_ask:
+        credentials(run, ())
+
+
+def main(args: Arguments | None = None) -> int:
+    """Run `cpsclient`; the exit code."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    out = output.Output("table", "never")
+    if not arguments or arguments in (["help"], ["-h"], ["--help"]):
+        out.show(usage_text())
+        return failures.ExitCode.OK
+    try:
+        run = open_session()
+        try:
+            _ensure_credentials(run, arguments[0])
+            dispatch(run, arguments)
+        finally:
+            run.close()
+    except Usage as error:
+        out.show(str(error))
+        return failures.ExitCode.USAGE
+    except failures.Finished as error:
+        return error.code
+    except errors.ConPaaSError as error:
+        out.show(f"E: {error}")
+        if failures.exit_code(error) is failures.ExitCode.AUTHENTICATION:
+            out.show(f"Try updating your client certificates with {PROGRAM} credentials")
+        return failures.ExitCode.FAILURE
+    except KeyboardInterrupt:
+        return failures.ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - no traceback is a user's business
+        out.show(f"E: {type(error).__name__}: {error}")
+        return failures.ExitCode.FAILURE
+    return failures.ExitCode.OK
