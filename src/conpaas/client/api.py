@@ -17,7 +17,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from conpaas.client import certificates, failures, replies
 from conpaas.core import errors
@@ -92,10 +92,15 @@ class Director:
 
     def certificates(self, username: str, password: str) -> bytes:
         """Get a new certificate for the user: a zip archive with cert.pem, key.pem and ca_cert.pem."""
-        reply = self._post("/getcerts", {"username": username, "password": password}, anybody=True)
-        if not isinstance(reply, bytes):
-            raise replies.malformed("a zip archive with certificates", reply)
-        return reply
+        if self.identity.ca is None:
+            raise errors.Unauthenticated(f"The CA of the director at URL '{self.url}' is not known.", hint="use 'cps-tools login'")
+        try:
+            body = certificates.request_archive(self.url, self.identity.ca, {"username": username, "password": password})
+        except errors.Unreachable as error:
+            raise failures.contact_error(error, "director", self.url) from error
+        if body.lstrip().startswith(b"{"):
+            _raise_error_reply(body, self.url)
+        return body
 
     # -- the user
 
@@ -110,6 +115,17 @@ class Director:
     def resources(self) -> list[replies.Resource]:
         """The virtual machines of the user's applications."""
         return replies.each(self._get("/list_resources"), replies.Resource.read, "a list of resources")
+
+    # -- operators only
+
+    def users(self) -> list[Mapping[str, Any]]:
+        """All users of the Director, with their credit."""
+        return replies.each(self._get("/operator/users"), replies.mapping, "a list of users")
+
+    def add_credit(self, username: str, credit: int) -> int:
+        """Give a user more credit (or less, if negative); the new balance."""
+        reply = replies.mapping(self._post("/operator/add_credit", {"username": username, "credit": credit}), "a credit")
+        return replies.integer(reply.get("credit"), "a credit")
 
     # -- applications
 
@@ -215,8 +231,6 @@ class Director:
             yield self._client
         except errors.Unreachable as error:
             raise failures.contact_error(error, "director", self.url) from error
-        except json.JSONDecodeError as error:
-            raise errors.RemoteError(f"The ConPaaS director's reply to {path} cannot be read: {error}", peer=self.url) from error
 
 
 class Manager:
@@ -376,6 +390,15 @@ def _segment(name: str) -> str:
     import urllib.parse
 
     return urllib.parse.quote(name, safe="")
+
+
+def _raise_error_reply(body: bytes, url: str) -> NoReturn:
+    """Raise what an error reply says."""
+    try:
+        reply = json.loads(body)
+    except ValueError as error:
+        raise errors.RemoteError("The reply is not a zip archive with certificates.", peer=url) from error
+    raise errors.RemoteError(replies.text(reply.get("error"), "The reply is not a zip archive with certificates."), peer=url)
 
 
 def _accepted(reply: Any, what: str) -> Any:

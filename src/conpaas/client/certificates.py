@@ -11,6 +11,7 @@ import ssl
 import tempfile
 import urllib.parse
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from conpaas.core import errors
@@ -18,6 +19,8 @@ from conpaas.core import errors
 MEMBERS = ("ca_cert.pem", "key.pem", "cert.pem")
 _MEMBER_LIMIT = 1 << 20
 _CERTAINLY_VALID_DAYS = 300
+_ARCHIVE_TIMEOUT = 60.0
+_ARCHIVE_LIMIT = 4 << 20
 _FIRST_CONTACT_TIMEOUT = 10.0
 
 
@@ -124,6 +127,31 @@ def _first_certificate(pem: bytes) -> str:
     if start < 0 or stop < start:
         raise ValueError("no certificate in it")
     return text[start : stop + len(end)] + "\n"
+
+
+def request_archive(url: str, ca: Path, fields: Mapping[str, str]) -> bytes:
+    """POST `fields` to the Director's /getcerts and return the body of its answer, a zip archive unless it is an error.
+
+    The server must have a certificate of `ca` that is the Director's and valid for the host of `url`; that is checked
+    before anything is sent.
+    """
+    from conpaas.core.https import identity, tls
+
+    address = urllib.parse.urlsplit(url)
+    host = address.hostname or ""
+    connection = http.client.HTTPSConnection(host, address.port or 5555, context=tls.client_context(None, ca), timeout=_ARCHIVE_TIMEOUT)
+    try:
+        connection.connect()
+        certificate, der = connection.sock.getpeercert(), connection.sock.getpeercert(binary_form=True)
+        identity.expect_director()(identity.from_certificate(certificate or {}, der or b""), host)
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Connection": "close"}
+        connection.request("POST", "/getcerts", urllib.parse.urlencode(fields), headers)
+        body = connection.getresponse().read(_ARCHIVE_LIMIT)
+    except (OSError, http.client.HTTPException, ValueError, errors.Forbidden) as error:
+        raise errors.Unreachable(str(error), peer=url, method="/getcerts") from error
+    finally:
+        connection.close()
+    return body
 
 
 def first_contact(url: str) -> bytes:

@@ -64,7 +64,9 @@ class Settings:
 
 
 def user_directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """The user's private directory, `~/.conpaas`; it is made when something is first written to it."""
+    """Where the certificates are: `~/.conpaas`, or beside the file that CPS_CONFIG names. Made when first written to."""
+    if environ.get("CPS_CONFIG"):
+        return Path(environ["CPS_CONFIG"]).expanduser().absolute().parent
     home = environ.get("HOME")
     if home:
         return Path(home) / ".conpaas"

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from conpaas.client import account, api, asking, certificates, grammar, session
+from conpaas.client import account, api, asking, certificates, grammar, replies, session
 from conpaas.client.objects import account as account_object
 from conpaas.core import errors
 
@@ -32,8 +32,9 @@ def create(run: session.Session, username: str, **details: Any) -> None:
     """Create a user (on the Director's host)."""
     program = director_program()
     email, secret = _complete(run, details)
-    options = [f"--{name}={details[name]}" for name in ("fname", "lname", "affiliation", "credit")]
-    _run_director([program, "user-add", "--password-stdin", *options, "--", email, username], given=secret + "\n")
+    details["email"] = email
+    options = [f"--{name}={details[name]}" for name in ("email", "fname", "lname", "affiliation", "credit")]
+    _run_director([program, "user", "create", "--password-file=-", *options, "--", username], given=secret + "\n")
     run.out.show(f"User '{username}' created successfully.", {"username": username})
 
 
@@ -81,20 +82,31 @@ def get_credit(run: session.Session) -> None:
     run.out.show(str(credit), {"credit": credit})
 
 
-@group.verb("add_credit", grammar.argument("username"), grammar.argument("credit", type=int))
-def add_credit(run: session.Session, username: str, credit: int) -> None:
-    """Give a user more credit, or less (on the Director's host)."""
-    left = _run_director([director_program(), "credit-add", "--", username, str(credit)]).strip().split()
-    text = f"Credit added successfully to user '{username}', the new credit is {left[-1].rstrip('.') if left else '?'}."
-    run.out.show(text, {"username": username, "credit": left[-1].rstrip(".") if left else None})
+REMOTE = grammar.option("--remote", is_flag=True, help="Ask the Director, as an operator, instead of its database on this host.")
 
 
-@group.verb("list", grammar.option("--credit", is_flag=True, help="Show each user's credit."))
-def list_users(run: session.Session, credit: bool) -> None:
-    """List the Director's users (on the Director's host)."""
-    text = _run_director([director_program(), "user-list", *(["--credit"] if credit else [])])
-    lines = sorted(text.splitlines())
-    run.out.show("\n".join(lines), [line.split("\t") for line in lines] if credit else lines)
+@group.verb("add_credit", grammar.argument("username"), grammar.argument("credit", type=int), REMOTE)
+def add_credit(run: session.Session, username: str, credit: int, remote: bool) -> None:
+    """Give a user more credit, or less (on the Director's host, or with --remote)."""
+    if remote:
+        left = str(run.director.add_credit(username, credit))
+    else:
+        said = _run_director([director_program(), "credit", "add", "--", username, str(credit)]).split()
+        left = said[-1].rstrip(".") if said else "?"
+    run.out.show(f"Credit added successfully to user '{username}', the new credit is {left}.", {"username": username, "credit": left})
+
+
+@group.verb("list", grammar.option("--credit", is_flag=True, help="Show each user's credit."), REMOTE)
+def list_users(run: session.Session, credit: bool, remote: bool) -> None:
+    """List the Director's users (on the Director's host, or with --remote)."""
+    if remote:
+        users = [(replies.text(u.get("username")), replies.text(u.get("credit"))) for u in run.director.users()]
+    else:
+        lines = _run_director([director_program(), "user", "list", "--credit"]).splitlines()
+        users = [(name, left) for name, _, left in (line.partition("\t") for line in lines)]
+    users.sort()
+    text = "\n".join(f"{name}\t{left}" if credit else name for name, left in users)
+    run.out.show(text, [{"username": name, "credit": left} for name, left in users])
 
 
 def director_program() -> str:
