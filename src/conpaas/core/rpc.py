@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import pathlib
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -168,7 +168,7 @@ class RpcApplication:
 
 def internal_failure(call_id: Any, what: str, error: BaseException) -> RpcReply:
     """Log a failure of our own under a new incident id and answer with that id only."""
-    incident = secrets.token_hex(6)
+    incident = os.urandom(6).hex()
     log.error("incident %s: %s failed", incident, what, exc_info=error)
     return failure(call_id, f"internal error, incident {incident}", outcome="internal")
 

@@ -187,8 +187,7 @@ class Connection(cheroot_server.HTTPConnection):
             if error.reason == "HTTP_REQUEST":
                 self._answer_plain_http()
             raise
-        certificate, der = self.socket.getpeercert(), self.socket.getpeercert(binary_form=True)
-        peer = identity.from_certificate(certificate, der) if certificate and der else None
+        peer = identity.of_peer(self.socket)
         self.ssl_env = {"wsgi.url_scheme": "https", "HTTPS": "on", "SSL_PROTOCOL": self.socket.version(), "conpaas.peer": peer}
         self.established = True
         return True

@@ -103,6 +103,27 @@ def from_certificate(certificate: Mapping[str, Any], der: bytes) -> PeerIdentity
     )
 
 
+def of_peer(sock: ssl.SSLSocket) -> PeerIdentity | None:
+    """Who is at the other end of a connection whose handshake is done; None if it showed no certificate.
+
+    The certificate was verified in that handshake, so what it says can be remembered by its bytes. Raises Forbidden.
+    """
+    der = sock.getpeercert(binary_form=True)
+    if not der or sock.context.verify_mode == ssl.CERT_NONE:
+        return None
+    known = _known.get(der)
+    if known is None:
+        known = from_certificate(sock.getpeercert() or {}, der)
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        _known[der] = known
+    return known
+
+
+_MAX_KNOWN: Final = 500
+_known: dict[bytes, PeerIdentity] = {}
+
+
 def _decimal(text: str | None) -> int | None:
     return int(text) if text is not None and _DECIMAL.fullmatch(text) else None
 

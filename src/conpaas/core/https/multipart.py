@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-import mimetypes
 import os
 import pathlib
-import secrets
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -38,6 +35,8 @@ class _Part:
         self._file: BinaryIO | None = None
         self.path: pathlib.Path | None = None
         if filename is not None:
+            import tempfile  # here, since most processes never get an upload
+
             descriptor, path = tempfile.mkstemp(prefix="upload-", dir=spool_dir)
             self._file = os.fdopen(descriptor, "wb")
             self.path = pathlib.Path(path)
@@ -162,7 +161,7 @@ class FormWriter:
     """
 
     def __init__(self, fields: Mapping[str, Any], files: Mapping[str, pathlib.Path | tuple[str, BinaryIO]]) -> None:
-        self._boundary = f"conpaas-{secrets.token_hex(16)}"
+        self._boundary = f"conpaas-{os.urandom(16).hex()}"
         self.content_type = f"multipart/form-data; boundary={self._boundary}"
         self._end = f"--{self._boundary}--\r\n".encode()
         self._fields = b"".join(self._head(name) + _text(value).encode() + b"\r\n" for name, value in fields.items())
@@ -177,6 +176,8 @@ class FormWriter:
         return f"--{self._boundary}\r\nContent-Disposition: {disposition}\r\n{kind}\r\n".encode()
 
     def _file_head(self, name: str, source: pathlib.Path | tuple[str, BinaryIO]) -> bytes:
+        import mimetypes
+
         filename = source.name if isinstance(source, pathlib.Path) else source[0]
         return self._head(name, filename, mimetypes.guess_type(filename)[0] or "application/octet-stream")
 

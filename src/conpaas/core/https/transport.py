@@ -35,10 +35,10 @@ class _Connection(urllib3.connection.HTTPSConnection):
         try:
             if not isinstance(self.sock, ssl.SSLSocket):
                 raise errors.Forbidden(f"{self.host} did not speak TLS.")
-            certificate, der = self.sock.getpeercert(), self.sock.getpeercert(binary_form=True)
-            if not certificate or not der:
+            peer = identity.of_peer(self.sock)
+            if peer is None:
                 raise errors.Forbidden(f"{self.host} showed no certificate.")
-            self._server_policy(identity.from_certificate(certificate, der), self.host)
+            self._server_policy(peer, self.host)
         except errors.Forbidden as error:
             self.close()
             raise errors.Unreachable(
