@@ -16,6 +16,7 @@ from collections.abc import Callable
 import flask
 from werkzeug import exceptions
 
+from conpaas.core import errors
 from conpaas.director import ca, config, credits, db, endpoint, metrics, models, runtime, throttle
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,15 @@ def make_director(
 
     `components=False` leaves out the rooms that talk to clouds: for administration of users. Raises ConfigurationError.
     """
-    configuration.state_dir.mkdir(parents=True, exist_ok=True)
     authority = ca.Authority(configuration.cert_dir)
-    authority.prepare(hosts(configuration))
+    try:
+        configuration.state_dir.mkdir(parents=True, exist_ok=True)
+        authority.prepare(hosts(configuration))
+    except OSError as error:
+        raise errors.ConfigurationError(
+            f"The Director cannot use {error.filename or configuration.state_dir}: {error.strerror}.",
+            hint=f"Run it as the owner of {configuration.state_dir}, or name another directory with --state.",
+        ) from error
     director = runtime.Director(config=configuration, database=db.open(configuration.database_uri), authority=authority, clock=clock)
     director.components["metrics"] = metrics.RequestCounters()
     director.add_loop("credits", configuration.credit_interval, lambda: credits.tick(director))

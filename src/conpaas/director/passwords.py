@@ -16,7 +16,7 @@ from argon2 import exceptions
 from conpaas.core import errors
 
 AT_ONCE = 2
-WAITING = 6
+WAITING = 12
 MINIMUM_LENGTH = 8
 MAXIMUM_LENGTH = 1024
 

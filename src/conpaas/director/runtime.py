@@ -97,16 +97,19 @@ class Director:
                 log.exception("a shutdown task failed")
         self.database.close()
 
+    def attempt(self, loop: Loop) -> None:
+        """One pass of a loop, if it is this process's turn; what it raises is logged."""
+        try:
+            # A lease outlives one interval: a process that dies frees the task, one that lives keeps it.
+            lease = max(3 * loop.interval, 30.0)
+            if loop.everywhere or db.take_lease(self.database, loop.name, self.owner, self.clock().timestamp(), lease):
+                loop.run()
+        except Exception:  # a background task must survive any failure of one pass
+            log.exception("the background task %s failed and will run again in %s s", loop.name, loop.interval)
+
     def _repeat(self, loop: Loop) -> None:
         while not self.stopping.is_set():
-            try:
-                # A lease outlives one interval: a process that dies frees the task, one that lives keeps it.
-                if loop.everywhere or db.take_lease(
-                    self.database, loop.name, self.owner, self.clock().timestamp(), max(3 * loop.interval, 30.0)
-                ):
-                    loop.run()
-            except Exception:  # a background task must survive any failure of one pass
-                log.exception("the background task %s failed and will run again in %s s", loop.name, loop.interval)
+            self.attempt(loop)
             self.stopping.wait(loop.interval)
 
 

@@ -8,6 +8,7 @@ import signal
 import threading
 from types import FrameType
 
+from conpaas.core import errors
 from conpaas.core import log as logs
 from conpaas.core.https import limits, server
 from conpaas.director import app, config, runtime
@@ -70,8 +71,11 @@ def _spare_memory() -> None:
 def run(configuration: config.DirectorConfig) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigurationError, or OSError when the address cannot be bound."""
     _spare_memory()
-    configuration.log_dir.mkdir(parents=True, exist_ok=True)
-    logs.init(configuration.log_dir / LOG_FILE, debug=configuration.debug)
+    try:
+        configuration.log_dir.mkdir(parents=True, exist_ok=True)
+        logs.init(configuration.log_dir / LOG_FILE, debug=configuration.debug)
+    except OSError as error:
+        raise errors.ConfigurationError(f"Cannot write the log files in {configuration.log_dir}: {error.strerror}.") from error
     for warning in configuration.warnings:
         log.warning("%s", warning)
     ending = threading.Event()
