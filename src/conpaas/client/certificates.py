@@ -170,7 +170,8 @@ def first_contact(url: str) -> bytes:
         response = connection.getresponse()
         body = response.read(_MEMBER_LIMIT)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise errors.Unreachable(f"Cannot contact the director at URL '{url}': {error}", peer=url, method="ca.pem") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise errors.Unreachable(f"Cannot contact the director at URL '{url}': {reason}", peer=url, method="ca.pem") from error
     finally:
         connection.close()
     if response.status != 200:

@@ -8,79 +8,52 @@ import click
 
 from conpaas.client import grammar, runtime, session
 
+# All three ask the program itself in the format for bash, lines of `plain,NAME`; without an answer they offer files.
 BASH = """\
 # Completion of the ConPaaS commands for bash; load it with: eval "$(cps-tools completion bash)"
-_cps_completion() {
-    local IFS=$'\\n' response completion type value
-    response=$(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD %(variable)s=bash_complete "$1" 2>/dev/null)
-    for completion in $response; do
-        IFS=',' read -r type value <<< "$completion"
-        if [[ $type == dir ]]; then
-            COMPREPLY=()
-            compopt -o dirnames
-        elif [[ $type == file ]]; then
-            COMPREPLY=()
-            compopt -o default
-        elif [[ $type == plain ]]; then
-            COMPREPLY+=("$(printf '%%q' "$value")")
-        fi
-    done
-    return 0
+_conpaas() {
+    local name
+    COMPREPLY=()
+    while IFS= read -r name; do
+        COMPREPLY+=("$(printf '%%q' "$name")")
+    done < <(%(variable)s=bash_complete COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD "$1" 2>/dev/null | sed -n 's/^plain,//p')
 }
-complete -o nosort -F _cps_completion %(programs)s
+complete -o bashdefault -o default -F _conpaas %(programs)s
 """
 
 ZSH = """\
 #compdef %(programs)s
-# Completion of the ConPaaS commands for zsh; load it with: eval "$(cps-tools completion zsh)"
-_cps_completion() {
-    local -a described plain response
-    local type key description
-    response=("${(@f)$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) %(variable)s=zsh_complete "${words[1]}" 2>/dev/null)}")
-    for type key description in ${response}; do
-        if [[ $type == plain ]]; then
-            if [[ $description == _ ]]; then
-                plain+=("$key")
-            else
-                described+=("$key:$description")
-            fi
-        elif [[ $type == dir ]]; then
-            _path_files -/
-        elif [[ $type == file ]]; then
-            _path_files -f
-        fi
-    done
-    [[ -n $described ]] && _describe -V unsorted described -U
-    [[ -n $plain ]] && compadd -U -V unsorted -a plain
+# Completion of the ConPaaS commands for zsh; load it with: source <(cps-tools completion zsh)
+_conpaas_ask() {
+    %(variable)s=bash_complete COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT - 1)) "$1" 2>/dev/null
 }
-if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
-    _cps_completion "$@"
+_conpaas() {
+    local -a names
+    names=(${(f)"$(_conpaas_ask "${words[1]}" | sed -n 's/^plain,//p')"})
+    if (( $#names )); then
+        compadd -a names
+    else
+        _files
+    fi
+}
+if [[ $funcstack[1] == _conpaas || $funcstack[1] == _cps-tools ]]; then
+    _conpaas "$@"
 else
-    compdef _cps_completion %(programs)s
+    compdef _conpaas %(programs)s
 fi
 """
 
 FISH = """\
 # Completion of the ConPaaS commands for fish; load it with: cps-tools completion fish | source
-function _cps_completion
-    set -l program (commandline -opc)[1]
-    set -lx %(variable)s fish_complete
+function __conpaas
+    set -l words (commandline -opc)
+    set -lx %(variable)s bash_complete
     set -lx COMP_WORDS (commandline -cp | string collect)
-    set -lx COMP_CWORD (commandline -t)
-    for completion in ($program 2>/dev/null)
-        set -l parts (string split "," $completion)
-        switch $parts[1]
-            case dir
-                __fish_complete_directories $parts[2]
-            case file
-                __fish_complete_path $parts[2]
-            case plain
-                echo $parts[2]
-        end
-    end
+    set -lx COMP_CWORD (count $words)
+    $words[1] 2>/dev/null | string replace -rf '^plain,' ''
 end
 for program in %(programs)s
-    complete --no-files --command $program --arguments "(_cps_completion)"
+    complete --command $program --arguments '(__conpaas)'
 end
 """
 

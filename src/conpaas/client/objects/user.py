@@ -125,7 +125,10 @@ def _run_director(command: Sequence[str], given: str = "") -> str:
     except OSError as error:
         raise errors.ConPaaSError(f"Cannot run {command[0]}: {error.strerror or error}") from error
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        message = said[-1].removeprefix("ERROR: ").removeprefix("Error: ") if said else f"{command[0]} ended with {done.returncode}"
-        raise errors.ConPaaSError(message, hint="does this account have access to the Director's database? Try with sudo")
+        said = (done.stderr.strip() or done.stdout.strip() or f"{command[0]} ended with {done.returncode}").splitlines()
+        start = next((i for i, line in enumerate(said) if line.startswith(("ERROR:", "Error:"))), len(said) - 1)
+        message = said[start].removeprefix("ERROR:").removeprefix("Error:").strip()
+        locked_out = any(word in message.lower() for word in ("permission", "denied", "readonly", "read-only", "unable to open"))
+        hint = " ".join(said[start + 1 :]) or ("this account may not write the Director's database; try with sudo" if locked_out else None)
+        raise errors.ConPaaSError(message, hint=hint)
     return done.stdout
