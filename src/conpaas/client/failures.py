@@ -25,6 +25,10 @@ class TimedOut(errors.ConPaaSError):
     """What was waited for did not happen within --timeout; it may still happen."""
 
 
+class BadUsage(errors.InvalidArgument):
+    """The command line itself makes no sense."""
+
+
 class Finished(Exception):
     """Ends the command with `code`, everything having been said already."""
 
@@ -43,8 +47,8 @@ _AUTHENTICATION_TEXTS = re.compile(r"(User authentication failed|user certificat
 
 def exit_code(error: BaseException) -> ExitCode:
     """Tell the exit code for `error`; what the servers say only in words is recognised by their fixed texts."""
-    if isinstance(error, TimedOut):
-        return ExitCode.TIMEOUT
+    if isinstance(error, TimedOut | BadUsage):
+        return ExitCode.TIMEOUT if isinstance(error, TimedOut) else ExitCode.USAGE
     if isinstance(error, errors.NotFound) or _NOT_FOUND_TEXTS.match(str(error)):
         return ExitCode.NOT_FOUND
     if isinstance(error, errors.Unauthenticated | errors.Forbidden) or _AUTHENTICATION_TEXTS.search(str(error)):

@@ -65,6 +65,9 @@ def report(error: Exception, early: output.Output, *, debug: bool) -> int:
         traceback.print_exception(error, file=early.stderr)
     elif isinstance(error, errors.ConPaaSError):
         early.error(error)
+    elif isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        early.error(errors.ConPaaSError(f"{where}{error.strerror or error}"))
     else:
         early.error(errors.ConPaaSError(f"{type(error).__name__}: {error}", hint="this is a defect of the client; --debug shows where"))
     return int(failures.exit_code(error))
@@ -82,12 +85,9 @@ def _early_options(arguments: Sequence[str]) -> output.Output:
 
 
 def _usage_error(error: click.ClickException, early: output.Output) -> int:
-    if early.form == "json":
-        early.error(errors.InvalidArgument(error.format_message()))
-        return failures.ExitCode.USAGE
-    if isinstance(error, click.UsageError) and error.ctx is not None:
+    if early.form != "json" and isinstance(error, click.UsageError) and error.ctx is not None:
         early.note(error.ctx.get_usage())
-    early.error(errors.InvalidArgument(error.format_message()))
+    early.error(failures.BadUsage(error.format_message()))
     return failures.ExitCode.USAGE
 
 

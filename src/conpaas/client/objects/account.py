@@ -80,6 +80,7 @@ def _whoami(run: session.Session) -> None:
         "director": run.settings.url,
         "certificate": str(run.settings.directory / "cert.pem"),
     }
-    expires = certificates.Store(run.settings.directory).expiry()
-    described["expires"] = expires.strftime("%Y-%m-%d %H:%M:%S UTC")
+    store = certificates.Store(run.settings.directory)
+    if store.certificate.is_file():
+        described["expires"] = store.expiry().strftime("%Y-%m-%d %H:%M:%S UTC")
     run.out.pairs({key: value for key, value in described.items() if value is not None})
