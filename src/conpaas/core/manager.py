@@ -22,6 +22,12 @@ _LOG_WINDOW = (
     params.Param("limit", params.Integer(minimum=1, maximum=LOG_LIMIT), default=LOG_LIMIT, help="at most this many bytes"),
 )
 
+AGENT_LOG_PARAMS = (
+    params.Param("agentId", params.Text(), help="the id of a node"),
+    params.Param("filename", params.Text(), default=None, help="which of the node's logs; without it, the agent's own"),
+    *_LOG_WINDOW,
+)
+
 Submit = Callable[[ops.OperationKind, int, Mapping[str, Any], str], ops.Operation]
 
 
@@ -350,12 +356,7 @@ class BaseManager:
             raise errors.NotFound("Failed to read log") from error
         return {"log": excerpt.text, "offset": excerpt.offset, "size": excerpt.size}
 
-    @expose.expose(
-        "GET",
-        params.Param("agentId", params.Text(), help="the id of a node"),
-        params.Param("filename", params.Text(), default=None, help="which of the node's logs; without it, the agent's own"),
-        *_LOG_WINDOW,
-    )
+    @expose.expose("GET", *AGENT_LOG_PARAMS)
     def get_agent_log(self, agent_id: str, filename: str | None, offset: int | None, limit: int) -> dict[str, Any]:
         """Read a log of one node."""
         target = self.get_node(agent_id, "agentId")

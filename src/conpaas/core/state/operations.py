@@ -111,6 +111,10 @@ class SqliteOperationStore:
         rows = self._db.rows("SELECT * FROM operations WHERE target = ? ORDER BY seq DESC LIMIT ?", target, limit)
         return [self._operation(row) for row in rows]
 
+    def recent(self, limit: int) -> builtins.list[operations.Operation]:
+        """The operations of all targets, newest first."""
+        return [self._operation(row) for row in self._db.rows("SELECT * FROM operations ORDER BY seq DESC LIMIT ?", limit)]
+
     def get(self, id: str) -> operations.Operation:
         row = self._db.row("SELECT * FROM operations WHERE id = ?", id)
         if row is None:

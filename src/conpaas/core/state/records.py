@@ -49,7 +49,7 @@ class LogEntry:
 
 @dataclasses.dataclass(frozen=True)
 class VolumeRecord:
-    """A volume of the application; `size` in MB."""
+    """A volume of the application; `size` in MB, `operation` is the id of the one that made it."""
 
     name: str
     service_id: int
@@ -59,6 +59,7 @@ class VolumeRecord:
     dev_name: str
     cloud: str
     status: str
+    operation: str
 
     def as_volume(self) -> node.ServiceVolume:
         return node.ServiceVolume(
@@ -115,12 +116,18 @@ class Services:
                 "DELETE FROM state_log WHERE service_id = ?",
                 "DELETE FROM code_versions WHERE service_id = ?",
                 "DELETE FROM volumes WHERE service_id = ?",
+                "DELETE FROM scripts WHERE service_id = ?",
             ):
                 self._db.execute(statement, service_id)
 
     def find(self, service_id: int) -> ServiceRecord | None:
         row = self._db.row("SELECT * FROM services WHERE id = ?", service_id)
         return _service(row) if row else None
+
+    def find_request(self, request: str) -> int | None:
+        """The service that a request made."""
+        row = self._db.row("SELECT id FROM services WHERE request = ?", request)
+        return int(row["id"]) if row else None
 
     def get(self, service_id: int) -> ServiceRecord:
         record = self.find(service_id)
@@ -223,6 +230,19 @@ class Nodes:
         rows = self._db.rows("SELECT status, content FROM nodes WHERE service_id = ? ORDER BY seq", service_id)
         return [node.ServiceNode.from_dict(json.loads(row["content"])) for row in rows if not wanted or row["status"] in wanted]
 
+    def find_status(self, service_id: int, node_id: str) -> str | None:
+        """The status of a node, None when it is not on record."""
+        row = self._db.row("SELECT status FROM nodes WHERE service_id = ? AND id = ?", service_id, node_id)
+        return row["status"] if row else None
+
+    def missing(self) -> dict[int, list[node.ServiceNode]]:
+        """Per service, the lost nodes that wait for being replaced."""
+        rows = self._db.rows("SELECT service_id, content FROM nodes WHERE status IN (?, ?) ORDER BY seq", LOST, GONE)
+        found: dict[int, list[node.ServiceNode]] = {}
+        for row in rows:
+            found.setdefault(row["service_id"], []).append(node.ServiceNode.from_dict(json.loads(row["content"])))
+        return found
+
     def owner(self, node_id: str) -> int | None:
         """The service a node in service belongs to."""
         row = self._db.row("SELECT service_id FROM nodes WHERE id = ? AND status = ?", node_id, MEMBER)
@@ -243,10 +263,10 @@ class Volumes:
         """Reserve a name and a device. Raises `errors.InvalidArgument` when either is taken."""
         try:
             self._db.execute(
-                "INSERT INTO volumes (name, service_id, node_id, vol_id, size, dev_name, cloud, status, created)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO volumes (name, service_id, node_id, vol_id, size, dev_name, cloud, status, operation, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 *(record.name, record.service_id, record.node_id, record.vol_id, record.size, record.dev_name, record.cloud),
-                *(record.status, time.time()),
+                *(record.status, record.operation, time.time()),
             )
         except sqlite3.IntegrityError as error:
             raise errors.InvalidArgument(f"The volume name '{record.name}' or the device '{record.dev_name}' is already in use.") from error
@@ -259,6 +279,10 @@ class Volumes:
     def remove(self, name: str) -> None:
         """Forget a volume. Idempotent."""
         self._db.execute("DELETE FROM volumes WHERE name = ?", name)
+
+    def remove_on_node(self, node_id: str) -> None:
+        """Forget the volumes of a node, which went away with it."""
+        self._db.execute("DELETE FROM volumes WHERE node_id = ?", node_id)
 
     def find(self, name: str) -> VolumeRecord | None:
         row = self._db.row("SELECT * FROM volumes WHERE name = ?", name)
@@ -275,6 +299,20 @@ class Volumes:
 
 def _volume(row: sqlite3.Row) -> VolumeRecord:
     return VolumeRecord(**{field.name: row[field.name] for field in dataclasses.fields(VolumeRecord)})
+
+
+class Scripts:
+    """The startup scripts of the services."""
+
+    def __init__(self, db: database.Database) -> None:
+        self._db = db
+
+    def get(self, service_id: int) -> str | None:
+        row = self._db.row("SELECT content FROM scripts WHERE service_id = ?", service_id)
+        return row["content"] if row else None
+
+    def set(self, service_id: int, content: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO scripts (service_id, content) VALUES (?, ?)", service_id, content)
 
 
 class Codes:

@@ -32,6 +32,7 @@ CREATE TABLE volumes (
     dev_name TEXT NOT NULL,
     cloud TEXT NOT NULL,
     status TEXT NOT NULL,
+    operation TEXT NOT NULL,
     created REAL NOT NULL,
     UNIQUE (node_id, dev_name)
 );
@@ -42,6 +43,7 @@ CREATE TABLE settings (
     value TEXT NOT NULL,
     PRIMARY KEY (service_id, key)
 ) WITHOUT ROWID;
+CREATE TABLE scripts (service_id INTEGER PRIMARY KEY, content TEXT NOT NULL);
 CREATE TABLE state_log (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     service_id INTEGER NOT NULL,

@@ -22,6 +22,7 @@ class Store:
         self.services = records.Services(self.db)
         self.nodes = records.Nodes(self.db)
         self.volumes = records.Volumes(self.db)
+        self.scripts = records.Scripts(self.db)
         self.codes = records.Codes(self.db)
         self.operations = operations.SqliteOperationStore(self.db, self.services)
         self._settings: dict[int, settings.Settings] = {}

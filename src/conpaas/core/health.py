@@ -1,0 +1,266 @@
+"""Watching the agents: a node that no longer answers is taken out of service and replaced.
+
+One thread decides, a bounded pool asks. A node counts as lost when it has been silent for `lost_after` seconds, when the Director no longer
+knows its VM, or when somebody reports it. What is lost is remembered in the store, so that a replacement that could not be had (credits,
+quota, a Director that is down) is tried again, with growing pauses, until it comes.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from conpaas.core import agents, callbacker, config, errors, lifecycle, manager, node, operations, states, workers
+from conpaas.core.state import store
+
+_log = logging.getLogger(__name__)
+
+PARALLEL_PINGS = 32
+PINGS_PER_SECOND = 100.0
+"""Healthy nodes beyond what this rate allows within one interval are asked less often."""
+
+FAILURES = 2
+"""Failed calls in a row, at least, before silence counts."""
+
+FIRST_PAUSE = 30.0
+LONGEST_PAUSE = 600.0
+INVENTORY_PAUSE = 5.0
+REQUESTER = "health monitor"
+
+
+@dataclasses.dataclass(frozen=True)
+class HealthSettings:
+    """Seconds between two calls of a healthy node, and of silence after which a node is lost."""
+
+    interval: float = 2.0
+    lost_after: float = 8.0
+
+    @classmethod
+    def from_config(cls, configuration: config.Config) -> HealthSettings:
+        main = configuration.main
+        return cls(
+            interval=configuration.get_float(main, "HEALTH_INTERVAL", cls.interval, minimum=0.05),
+            lost_after=configuration.get_float(main, "NODE_LOST_AFTER", cls.lost_after, minimum=0.1),
+        )
+
+
+@dataclasses.dataclass
+class Watch:
+    """What is known of one node. `begun` is when the call under way began, `silent_since` when the first of the failed calls did."""
+
+    due: float = 0.0
+    queued: bool = False
+    begun: float | None = None
+    silent_since: float | None = None
+    failures: int = 0
+    answered: float | None = None
+
+    def lost(self, now: float, lost_after: float) -> bool:
+        since = self.silent_since if self.silent_since is not None else self.begun
+        if since is None or now - since < lost_after:
+            return False
+        return self.failures >= FAILURES or self.begun is not None
+
+
+class Host(Protocol):
+    """What the monitor needs of the application manager."""
+
+    store: store.Store
+    engine: operations.OperationEngine
+    callbacker: callbacker.Callbacker
+    agents: agents.AgentCaller
+
+    def managers(self) -> list[manager.BaseManager]:
+        """The managers of all services."""
+
+
+class HealthMonitor:
+    """Watches the nodes of all services that run."""
+
+    def __init__(
+        self,
+        host: Host,
+        settings: HealthSettings,
+        *,
+        pool: workers.Executor | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host = host
+        self._settings = settings
+        self._pool = pool or workers.WorkerPool("health", PARALLEL_PINGS)
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._watches: dict[str, Watch] = {}
+        self._reported: dict[str, str] = {}
+        self._pauses: dict[int, tuple[int, float]] = collections.defaultdict(lambda: (0, 0.0))
+        self._inventory: tuple[float, set[str] | None] = (float("-inf"), None)
+        self._woken = False
+        self._closed = False
+
+    def start(self) -> None:
+        """Watch from now on, in a thread of its own."""
+        threading.Thread(target=self._run, name="health", daemon=True).start()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._pool.close()
+
+    def wake(self) -> None:
+        """Look again now instead of at the next interval."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def report_lost(self, node_id: str, reason: str) -> bool:
+        """Treat a node as lost whatever it answers; whether such a node is in service."""
+        if self._host.store.nodes.owner(node_id) is None:
+            return False
+        with self._changed:
+            self._reported[node_id] = reason
+        self.wake()
+        return True
+
+    def finished(self, op: operations.Operation) -> None:
+        """Hear of the end of an operation: a replacement that failed is not tried again at once."""
+        if op.kind == lifecycle.REPLACE.name:
+            with self._changed:
+                attempts, _ = self._pauses.pop(op.target, (0, 0.0))
+                if op.status is not operations.OperationStatus.DONE:
+                    pause = min(FIRST_PAUSE * 2**attempts, LONGEST_PAUSE)
+                    self._pauses[op.target] = (attempts + 1, self._clock() + pause)
+        self.wake()
+
+    def unanswering(self) -> list[str]:
+        """The ids of nodes that did not answer when last called."""
+        with self._changed:
+            return sorted(key for key, watch in self._watches.items() if watch.silent_since is not None)
+
+    def _run(self) -> None:
+        while not self._closed:
+            try:
+                self.look()
+            except errors.ConPaaSError as error:
+                _log.error("the health of the nodes could not be looked at: %s", error)
+            except Exception:  # noqa: BLE001 - watching must go on
+                if self._closed:
+                    return
+                _log.exception("looking at the health of the nodes failed")
+            with self._changed:
+                self._changed.wait_for(lambda: self._woken or self._closed, self._settings.interval / 2)
+                self._woken = False
+
+    def look(self) -> None:
+        """One round: call the nodes that are due, act on those that are lost. It never waits for a node."""
+        now = self._clock()
+        watched: dict[str, tuple[manager.BaseManager, node.ServiceNode]] = {}
+        for service in self._host.managers():
+            if service.state in (states.State.RUNNING, states.State.ADAPTING):
+                watched.update({one.id: (service, one) for one in service.nodes})
+        with self._changed:
+            self._watches = {key: self._watches.get(key) or Watch() for key in watched}
+            self._reported = {key: reason for key, reason in self._reported.items() if key in watched}
+        self._call_due([one for _, one in watched.values()], now)
+        lost = self._find_lost(watched, now)
+        for service in self._host.managers():
+            if service.state is states.State.RUNNING:
+                self._act(service, [(one, reason) for owner, one, reason in lost if owner is service], now)
+
+    def _call_due(self, nodes: Iterable[node.ServiceNode], now: float) -> None:
+        with self._changed:
+            interval = max(self._settings.interval, len(self._watches) / PINGS_PER_SECOND)
+            due = [one for one in nodes if not self._watches[one.id].queued and self._watches[one.id].due <= now]
+            for one in due:
+                self._watches[one.id].queued = True
+        for one in due:
+            self._pool.submit(lambda one=one: self._call(one, interval), f"health-{one.id}")  # type: ignore[misc]
+
+    def _call(self, one: node.ServiceNode, interval: float) -> None:
+        """Ask one agent whether it is there. An error it answers with shows that it is."""
+        begun = self._clock()
+        with self._changed:
+            watch = self._watches.get(one.id)
+            if watch is None or self._closed:
+                return
+            watch.begun = begun
+        failure: errors.ConPaaSError | None = None
+        try:
+            self._host.agents.get(one, "check_process", _timeout=max(0.5, self._settings.lost_after / 2))
+        except errors.Unreachable as error:
+            failure = error
+        except errors.ConPaaSError as error:
+            _log.debug("node %s answered with an error: %s", one.id, error)
+        with self._changed:
+            watch.queued, watch.begun = False, None
+            if failure is None:
+                watch.silent_since, watch.failures, watch.answered = None, 0, self._clock()
+                watch.due = self._clock() + interval
+            else:
+                watch.failures += 1
+                if watch.silent_since is None:
+                    watch.silent_since = begun
+                    _log.warning("node %s does not answer: %s", one.id, failure)
+                watch.due = self._clock() + self._settings.interval / 2
+
+    def _find_lost(
+        self, watched: dict[str, tuple[manager.BaseManager, node.ServiceNode]], now: float
+    ) -> list[tuple[manager.BaseManager, node.ServiceNode, str]]:
+        with self._changed:
+            reasons = dict(self._reported)
+            silent = [key for key, watch in self._watches.items() if watch.silent_since is not None]
+            expired = [key for key, watch in self._watches.items() if watch.lost(now, self._settings.lost_after)]
+            recently = now - 2 * self._settings.lost_after
+            others_answer = any(watch.answered is not None and watch.answered > recently for watch in self._watches.values())
+        if silent or expired:
+            known = self._known_to_director(now)
+            if known is not None:
+                reasons |= {key: "its VM is gone" for key in silent if key not in known}
+            if known is not None or others_answer:
+                reasons |= {key: "it does not answer" for key in expired if key not in reasons}
+            elif expired:
+                _log.warning("neither the Director nor any node answers; %d nodes are not given up, the fault may be here", len(expired))
+        return [(*watched[key], reason) for key, reason in reasons.items() if key in watched]
+
+    def _known_to_director(self, now: float) -> set[str] | None:
+        """Ids of the running VMs on the Director's record, None when it does not answer. Asked at most every few seconds."""
+        asked, known = self._inventory
+        if now - asked >= INVENTORY_PAUSE:
+            try:
+                known = {_node_id(values) for values in self._host.callbacker.list_nodes() if _is_running(values)}
+            except errors.ConPaaSError as error:
+                _log.info("the Director's inventory cannot be had: %s", error)
+                known = None
+            self._inventory = (now, known)
+        return known
+
+    def _act(self, service: manager.BaseManager, lost: list[tuple[node.ServiceNode, str]], now: float) -> None:
+        """Replace what was lost just now; else, when the pause is over, what still waits for a replacement."""
+        if lost:
+            reasons = ", ".join(dict.fromkeys(reason for _, reason in lost))
+            self._replace(service, [one for one, _ in lost], reasons)
+            return
+        attempts, not_before = self._pauses.get(service.service_id, (0, 0.0))
+        missing = self._host.store.nodes.missing().get(service.service_id, [])
+        if missing and now >= not_before:
+            self._replace(service, missing[:1] if attempts else missing, "still missing")
+
+    def _replace(self, service: manager.BaseManager, nodes: list[node.ServiceNode], reason: str) -> None:
+        args: dict[str, Any] = {"nodes": [one.to_dict() for one in nodes], "reason": reason}
+        try:
+            self._host.engine.submit(lifecycle.REPLACE, service.service_id, args, REQUESTER)
+        except errors.WrongState as error:
+            _log.info("service %d: %s is replaced later: %s", service.service_id, ", ".join(manager.ids_of(nodes)), error)
+
+
+def _node_id(values: dict[str, Any]) -> str:
+    return f"{values.get('cloud_name')}{values.get('vmid')}"
+
+
+def _is_running(values: dict[str, Any]) -> bool:
+    return bool(values.get("state", lifecycle.RUNNING_VM) == lifecycle.RUNNING_VM)
