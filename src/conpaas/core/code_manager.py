@@ -1,0 +1,79 @@
+"""The parent of managers whose services run the user's code: upload, list, download and delete code versions, keys for git."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conpaas.core import code, errors, expose, git_keys, git_server, manager, params, rpc
+
+_VERSION = params.Text(max_length=80)
+
+
+class CodeManager(manager.BaseManager):
+    """Adds code versions, by archive and by git, to a service manager. What enabling a version means is the service's own affair."""
+
+    def __init__(self, context: manager.ManagerContext) -> None:
+        super().__init__(context)
+        self.git = git_server.GitServer(self.config, self.paths)
+        quota = self.config.get_int(self.config.main, "CODE_QUOTA", code.QUOTA, minimum=1)
+        self.code = code.CodeRepository(self.code_versions, self.code_dir, self.git.repository, str(self.service_id), quota=quota)
+        self.code.clean()
+
+    def on_git_push(self) -> str | None:
+        """Make a code version of what was pushed, if the directory named after this service's id changed."""
+        record = self.code.register_push()
+        if record is None:
+            return None
+        self.log.info("code version %s was pushed: %s", record.id, record.description)
+        return record.id
+
+    @expose.expose("GET")
+    def list_code_versions(self) -> dict[str, Any]:
+        """List the code versions, newest first; the enabled one has the key `current`."""
+        return {"codeVersions": self.code.list()}
+
+    @expose.expose(
+        "UPLOAD",
+        params.Param("code", params.Upload(), help="A tar (plain or compressed) or zip archive that expands in the current directory."),
+        params.Param("description", params.Text(max_length=4096), "", help="A note to recognise the version by."),
+    )
+    def upload_code_version(self, code: params.UploadedFile, description: str) -> dict[str, Any]:
+        """Upload an archive as a new code version; it is not enabled by that."""
+        record = self.code.upload(code, description)
+        self.log.info("code version %s was uploaded: %s", record.id, record.filename)
+        return {"codeVersionId": record.id}
+
+    @expose.expose("GET", params.Param("codeVersionId", _VERSION, None, help="Without it, the enabled version."))
+    def download_code_version(self, code_version_id: str | None) -> rpc.FileDownload:
+        """Download the archive of a code version."""
+        return self.code.download(code_version_id)
+
+    @expose.expose("POST", params.Param("codeVersionId", _VERSION, help="Any version but the enabled one."))
+    def delete_code_version(self, code_version_id: str) -> None:
+        """Delete a code version."""
+        self.code.delete(code_version_id)
+
+    @expose.expose("UPLOAD", params.Param("key", params.Upload(), help="A file of public keys, one a line."))
+    def upload_authorized_key(self, key: params.UploadedFile) -> dict[str, Any]:
+        """Allow the holders of these ssh keys to push code with git."""
+        if key.size > git_keys.MAX_FILE:
+            raise errors.TooLarge(f"A file of keys can have at most {git_keys.MAX_FILE} bytes")
+        keys = git_keys.read_keys(key.path.read_bytes())
+        self.git.start()
+        return {"outcome": f"{self.git.keys.add(keys)} keys added to authorized_keys"}
+
+    @expose.expose("GET")
+    def list_authorized_keys(self) -> dict[str, Any]:
+        """List the ssh keys that may push, and where to push to."""
+        keys = self.git.keys.list()
+        return {
+            "authorizedKeys": [str(key) for key in keys],
+            "fingerprints": [key.fingerprint for key in keys],
+            "repository": self.git.url,
+            "directory": str(self.service_id),
+        }
+
+    @expose.expose("POST", params.Param("key", params.Text(max_length=16384), help="Its fingerprint (SHA256:…), or the whole line."))
+    def delete_authorized_key(self, key: str) -> dict[str, Any]:
+        """Take away the right to push from the holder of a key."""
+        return {"outcome": f"{self.git.keys.remove(key)} keys left in authorized_keys"}

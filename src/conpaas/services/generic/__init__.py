@@ -1,0 +1,15 @@
+"""The generic service: any program, as five scripts that the platform runs on every node."""
+
+from __future__ import annotations
+
+from conpaas.core import services
+
+SERVICE = services.ServiceType(
+    name="generic",
+    manager="conpaas.services.generic.manager.manager:GenericManager",
+    agent="conpaas.services.generic.agent.agent:GenericAgent",
+    roles=("master", "node"),
+    package="conpaas.services.generic",
+    label="Generic service",
+    description="Runs any program: five scripts in an archive or a git repository, executed on every node.",
+)
