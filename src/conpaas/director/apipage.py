@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 
 from conpaas.director import app, endpoint
 
@@ -26,9 +25,7 @@ done about it. Status 401 and a text: the certificate is missing or lacks someth
 
 def _load() -> None:
     for name in app.API_MODULES:
-        qualified = f"conpaas.director.api.{name}"
-        if importlib.util.find_spec(qualified) is not None:
-            importlib.import_module(qualified)
+        importlib.import_module(f"conpaas.director.api.{name}")
 
 
 def _cell(text: str) -> str:

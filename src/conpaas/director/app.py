@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import importlib
-import importlib.util
 import logging
 import time
 from collections.abc import Callable
@@ -17,11 +16,12 @@ import flask
 from werkzeug import exceptions
 
 from conpaas.core import errors
+from conpaas.core.clouds import factory
 from conpaas.director import ca, config, credits, db, endpoint, metrics, models, runtime, throttle
 
 log = logging.getLogger(__name__)
 
-# Modules with `install(director)`, called in this order.
+# Packages with `install(director)`, called in this order.
 COMPONENTS = ("conpaas.director.lifecycle",)
 API_MODULES = ("misc", "users", "certificates", "clouds", "applications", "services", "nodes", "volumes")
 MAX_BODY = 4 * 1024 * 1024
@@ -56,11 +56,26 @@ def make_director(
     director.components["metrics"] = metrics.RequestCounters()
     director.add_loop("credits", configuration.credit_interval, lambda: credits.tick(director))
     director.add_loop("throttle", PRUNE_INTERVAL, lambda: _prune(director))
-    for name in COMPONENTS if components else ():
-        module = importlib.import_module(name)
-        if hasattr(module, "install"):
-            module.install(director)
+    if components:
+        director.add_startup(lambda: _wake_local_vms(configuration))
+        for name in COMPONENTS:
+            importlib.import_module(name).install(director)
     return director
+
+
+def _wake_local_vms(configuration: config.DirectorConfig) -> None:
+    """Switch on the VMs of this machine that were halted, or went down with it. One that does not come up is the sweeper's to find."""
+    for cloud in factory.open_clouds(configuration.sections).working():
+        resume = getattr(cloud, "resume", None)
+        if resume is None:
+            continue
+        try:
+            woken = resume()
+        except errors.ConPaaSError as error:
+            log.warning("on cloud %s: %s", cloud.name, error)
+        else:
+            if woken:
+                log.info("on cloud %s, switched on again: %s", cloud.name, ", ".join(woken))
 
 
 def _prune(director: runtime.Director) -> None:
@@ -75,9 +90,7 @@ def create_app(configuration: config.DirectorConfig, director: runtime.Director 
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, MAX_FORM_PARTS=MAX_FORM_PARTS)
     app.extensions[runtime.EXTENSION] = director
     for name in API_MODULES:
-        qualified = f"conpaas.director.api.{name}"
-        if importlib.util.find_spec(qualified) is not None:
-            app.register_blueprint(importlib.import_module(qualified).blueprint)
+        app.register_blueprint(importlib.import_module(f"conpaas.director.api.{name}").blueprint)
     app.before_request(_begin)
     app.after_request(_end)
     app.register_error_handler(exceptions.HTTPException, _http_error)

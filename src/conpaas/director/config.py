@@ -182,7 +182,7 @@ class DirectorConfig:
     ajax_debug_level: int = 0
     php_debug_level: int = 0
     python_debug_level: int = 0
-    threads: int = 24
+    threads: int = 64
     debug: bool = False
     registration: str = "open"
     registrations_per_hour: int = 20

@@ -86,8 +86,8 @@ def run(configuration: config.DirectorConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     running = DirectorServer(configuration)
-    running.start()
     try:
+        running.start()
         ending.wait()
     finally:
         running.stop()
