@@ -44,7 +44,13 @@ def execute_script(
     time_limit: int,
 ) -> dict[str, Any]:
     """Returns `run` (its id, None if the code has no such script) and `ends` (ids of the runs that an interrupt ends)."""
-    arguments = {"command": command, "parameters": parameters, "agents_info": json.dumps(members), "run": run, "timeLimit": time_limit}
+    arguments: dict[str, Any] = {
+        "command": command,
+        "parameters": parameters,
+        "agents_info": json.dumps(members),
+        "run": run,
+        "timeLimit": time_limit,
+    }
     return dict(caller.post(target, "execute_script", **arguments))
 
 
