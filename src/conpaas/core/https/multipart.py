@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -104,7 +105,8 @@ class FormReader:
 
     def __exit__(self, *_: object) -> None:
         for part in self._parts:
-            part.close()
+            with contextlib.suppress(OSError):  # what was not written yet is thrown away anyway
+                part.close()
             if part.path is not None:
                 part.path.unlink(missing_ok=True)
 
