@@ -35,8 +35,7 @@ def load_driver(name: str, driver: str) -> type[base.Cloud]:
             target = entry.load()
     if target is None:
         raise errors.ConfigurationError(
-            f"Cannot get_cloud_instance({name}, {driver}): No module found for cloud_type {driver}",
-            hint=f"Available drivers: {drivers()}",
+            f"Cannot get_cloud_instance({name}, {driver}): No module found for cloud_type {driver}. Available drivers: {drivers()}"
         )
     if not (isinstance(target, type) and issubclass(target, base.Cloud)):
         raise errors.ConfigurationError(f"The driver {driver} of cloud {name} is not a subclass of conpaas.core.clouds.base.Cloud")
@@ -47,7 +46,7 @@ def open_cloud(name: str, section: Mapping[str, str]) -> base.Cloud:
     """The cloud of one section. Raises ConfigurationError; contacts nobody."""
     driver = next((str(value).strip().lower() for key, value in section.items() if key.upper() == "DRIVER"), "")
     if not driver:
-        raise errors.ConfigurationError(f"The section [{name}] names no DRIVER", hint=f"Available drivers: {drivers()}")
+        raise errors.ConfigurationError(f"The section [{name}] names no DRIVER. Available drivers: {drivers()}")
     return load_driver(name, driver)(name, section)
 
 
@@ -117,7 +116,8 @@ def open_clouds(config: Sections) -> Clouds:
 
 
 def _configured(sections: Sections) -> list[str]:
-    default = {key.upper(): str(value) for key, value in (sections[base.DEFAULT_INSIDE] if base.DEFAULT_INSIDE in sections else {}).items()}
+    section: Mapping[str, str] = dict(sections).get(base.DEFAULT_INSIDE, {})
+    default = {key.upper(): str(value) for key, value in section.items()}
     names = [base.DEFAULT_INSIDE] if default.get("DRIVER", "").strip() else []
     for other in default.get("OTHER_CLOUDS", "").split(","):
         if other.strip() and other.strip() not in names:
