@@ -161,6 +161,15 @@ class Director:
         """Stop all VMs of the application and delete it."""
         _accepted(self._post(f"/deleteapp/{aid}", {}), "delete the application")
 
+    def application_history(self, aid: int, limit: int = 100) -> list[replies.Operation]:
+        """What was done to the application by the Director, newest first."""
+        return replies.each(self._get(f"/app_history/{aid}", limit=limit), replies.Operation.read, "a list of operations")
+
+    def console_log(self, vmid: str, cloud: str = "default") -> str:
+        """What a virtual machine of the user wrote to its console."""
+        reply = self._get("/console_log", vmid=vmid, cloud=cloud)
+        return replies.text(reply.get("log") if isinstance(reply, dict) else reply)
+
     def upload_manifest(self, manifest: str, cloud: str = "default", *, background: bool = True) -> int | None:
         """Create an application from a manifest; its id, or None if the Director made it at once and did not say."""
         fields: dict[str, Any] = {"manifest": manifest, "cloud": cloud}
@@ -198,10 +207,10 @@ class Director:
 
     # -- wire
 
-    def _get(self, path: str, *, anybody: bool = False) -> Any:
-        _log_request(self.url + path, {})
+    def _get(self, path: str, *, anybody: bool = False, **params: Any) -> Any:
+        _log_request(self.url + path, params)
         with self._calling(path, anybody=anybody) as client:
-            reply = client.get(path)
+            reply = client.get(path, **params)
         if reply is False:
             raise errors.Unauthenticated(
                 "The ConPaaS director does not know the user of this certificate.", hint="get a new one with 'cps-user get_certificate'"

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from conpaas.client import asking, classic, codeverbs, handles, replies
+from conpaas.client import asking, classic, codeverbs, handles, logfiles, replies
 from conpaas.core import errors
 
 Service = handles.Handle
@@ -83,7 +83,7 @@ def _nodes(service: Service) -> list[replies.Node]:
 
 
 def _logs(service: Service, _: Arguments) -> None:
-    _say(service, service.manager.log(service.service_id).text)
+    _say(service, logfiles.tail(logfiles.Source(service.manager, service.service_id)))
 
 
 def _list_nodes(service: Service, _: Arguments) -> None:
@@ -225,7 +225,8 @@ def _script_status(service: Service, _: Arguments) -> None:
 
 
 def _agent_log(service: Service, args: Arguments) -> None:
-    _say(service, service.manager.log(service.service_id, agent=args[0], filename=args[1] if len(args) > 1 else None).text)
+    filename = args[1] if len(args) > 1 else None
+    _say(service, logfiles.tail(logfiles.Source(service.manager, service.service_id, args[0], filename)))
 
 
 def _list_volumes(service: Service, _: Arguments) -> None:

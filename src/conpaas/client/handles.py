@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from conpaas.client import api, failures, replies, session
+from conpaas.client import api, failures, replies, session, waiting
 from conpaas.core import errors
 
 T = TypeVar("T")
@@ -83,6 +83,16 @@ class Handle:
             shutil.copyfileobj(sys.stdin.buffer, file)
         return spool
 
+    @staticmethod
+    def field(reply: Any, name: str, kind: type[T]) -> T:
+        """A field of a reply that must be an object: of this kind, empty if it is missing; a RemoteError otherwise."""
+        value = replies.mapping(reply).get(name)
+        if value is None:
+            return kind()
+        if not isinstance(value, kind):
+            raise replies.malformed(f"an object with a {kind.__name__} named {name}", reply)
+        return value
+
     # -- output
 
     def show(self, text: str, data: Any = None) -> None:
@@ -113,12 +123,12 @@ class Handle:
         For the application manager, the service is the one that the reply's `service_id` names.
         """
 
-        def state(reply: Any) -> tuple[str, str]:
+        def state(reply: Any) -> waiting.Seen:
             sid = self.service_id
             if sid == api.APPLICATION_MANAGER:
                 sid = replies.integer(replies.mapping(reply).get("service_id"), "a service (service_id)")
             info = self.manager.service_info(sid)
-            return replies.text(info.get("state")), replies.text(info.get("reason"))
+            return waiting.Seen(replies.text(info.get("state")), replies.text(info.get("reason")))
 
         self.run.resume_hint = f"cps-tools wait {self.app_id} {self.service_id or ''}".rstrip() + f" --for {next(iter(until))}"
         self.run.change(

@@ -19,20 +19,19 @@ class Source:
     filename: str | None = None
 
     def read(self, offset: int | None) -> replies.LogPart:
-        """The log from `offset` (bytes), or as the server sends it."""
+        """At most a piece of the log from `offset` (bytes), or what the server gives without one: all, or the end."""
         limit = None if offset is None else PIECE
         return self.manager.log(self.service_id, agent=self.agent, filename=self.filename, offset=offset, limit=limit)
 
 
-def tail(source: Source, lines: int | None) -> str:
-    """The last `lines` lines, or all."""
-    return _last_lines(_whole(source)[0], lines)
+def tail(source: Source, lines: int | None = None) -> str:
+    """The last `lines` lines of a log, or all of it."""
+    return _end(source, lines)[0]
 
 
 def show(source: Source, out: output.Output, lines: int | None, *, following: bool, clock: waiting.Clock) -> None:
     """Print a log, and with `following` whatever is added to it until the user interrupts."""
-    text, position = _whole(source)
-    shown = _last_lines(text, lines)
+    shown, position = _end(source, lines)
     out.text(shown if shown.endswith("\n") or not shown or following else shown + "\n")
     pause = waiting.FIRST_PAUSE
     while following:
@@ -42,26 +41,38 @@ def show(source: Source, out: output.Output, lines: int | None, *, following: bo
         pause = waiting.FIRST_PAUSE if added else min(pause * waiting.GROWTH, waiting.LONGEST_PAUSE)
 
 
-def _whole(source: Source) -> tuple[str, int | None]:
-    """All of a log and the position after it; None if the server does not know positions (then it is the length in text)."""
+def _end(source: Source, lines: int | None) -> tuple[str, int]:
+    """The last lines of a log (None: all) and the position after it: bytes, or characters if the server knows no positions."""
+    part = source.read(None)
+    if part.next is None:
+        return _last_lines(part.text, lines), len(part.text)
+    complete = part.size is None or len(part.text.encode()) >= part.size
+    if complete or (lines is not None and part.text.count("\n") > lines):
+        return _last_lines(part.text, lines), part.next
+    text, position = _all(source)
+    return _last_lines(text, lines), position
+
+
+def _all(source: Source) -> tuple[str, int]:
+    """A log too long for one answer, piece by piece, and the position after it."""
     pieces: list[str] = []
-    part = source.read(0)
-    pieces.append(part.text)
-    while part.next is not None and part.text and (part.size is None or part.next < part.size):
-        part = source.read(part.next)
+    position = 0
+    while True:
+        part = source.read(position)
         pieces.append(part.text)
-    return "".join(pieces), part.next if part.next is not None else len("".join(pieces))
+        if part.next is None or part.next <= position or part.next >= (part.size or 0):
+            return "".join(pieces), position if part.next is None else part.next
+        position = part.next
 
 
-def _added(source: Source, position: int | None) -> tuple[str, int | None]:
+def _added(source: Source, position: int) -> tuple[str, int]:
     """What was added after `position`; a log that became shorter was rotated and is read from its beginning."""
     part = source.read(position)
     if part.next is None:
-        start = position or 0
-        return (part.text[start:], len(part.text)) if len(part.text) >= start else (part.text, len(part.text))
-    if part.size is not None and position is not None and part.size < position:
+        return part.text[position if len(part.text) >= position else 0 :], len(part.text)
+    if part.size is not None and part.size < position:
         part = source.read(0)
-    return part.text, part.next
+    return part.text, part.next or 0
 
 
 def _last_lines(text: str, lines: int | None) -> str:

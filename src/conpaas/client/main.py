@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "whoami": ("conpaas.client.objects.account:whoami", "Print who you are for the Director, and until when."),
     "status": ("conpaas.client.objects.views:status", "Show all applications, services, nodes and the credit left."),
     "logs": ("conpaas.client.objects.views:logs", "Print the log of an application, a service or one of its nodes."),
-    "history": ("conpaas.client.objects.views:history", "Show the state changes of a service or application."),
+    "history": ("conpaas.client.objects.views:history", "Show what was done to an application or service."),
     "wait": ("conpaas.client.objects.views:wait", "Wait until an application or service is in a state."),
     "completion": ("conpaas.client.objects.completion:completion", "Print a script for completion in bash, zsh or fish."),
 }

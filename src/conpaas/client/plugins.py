@@ -33,7 +33,8 @@ What every handle offers:
 - identity: `app_id`, `app_name`, `service_id`, `name`, `type`;
 - calls to its manager, parameters by their wire name, replies decoded: `get(method, **params)`, `post(method, **params)`,
   `upload(method, {"part": path}, **fields)`, `download(method, to, **params)` (streams into the path `to`). An error
-  reply is raised; let it pass, the command line prints it and chooses the exit code;
+  reply is raised; let it pass, the command line prints it and chooses the exit code. `field(reply, name, dict)` takes a
+  field of a reply and refuses one of another kind;
 - `application`: the handle of service 0; `service(sid)`: the handle of another service of the application;
 - output, each in the format the user chose (`text` goes to a person, `data` is what `--output json` prints):
   `show(text, data)`, `table(columns, rows, empty="sentence when there are none")` with rows as dictionaries,

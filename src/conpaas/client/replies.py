@@ -79,6 +79,7 @@ class Application:
     manager_port: int
     cloud: str | None
     reason: str
+    operation: Operation | None = None
 
     @classmethod
     def read(cls, value: object) -> Application:
@@ -92,6 +93,7 @@ class Application:
             manager_port=integer(reply.get("manager_port") or DEFAULT_MANAGER_PORT, "an application (manager_port)"),
             cloud=outside_cloud(reply.get("cloud")),
             reason=text(reply.get("reason")),
+            operation=Operation.read(reply["operation"]) if isinstance(reply.get("operation"), dict) else None,
         )
 
 
@@ -239,6 +241,7 @@ class Operation:
     status: str
     step: str
     error: str
+    started: float = 0.0
 
     @classmethod
     def read(cls, value: object) -> Operation:
@@ -248,11 +251,12 @@ class Operation:
         unfinished = [step for step in steps if text(step.get("status")).lower() not in ("done", "undone")]
         current = unfinished[0] if unfinished else (steps[-1] if steps else {})
         return cls(
-            id=text(reply.get("id")),
+            id=text(reply.get("operationId", reply.get("id"))),
             kind=text(reply.get("kind")),
             status=text(reply.get("status")).upper(),
             step=text(current.get("name")),
-            error=text(reply.get("error")),
+            error=text(reply.get("error", reply.get("reason"))),
+            started=number(reply.get("started")),
         )
 
     @property

@@ -10,6 +10,7 @@ from conpaas.client import api, certificates, failures, output, replies, resolve
 from conpaas.core import errors
 
 T = TypeVar("T")
+StateProbe = Callable[[Any], waiting.Seen]
 EXPIRY_WARNING_DAYS = 30
 
 
@@ -115,14 +116,14 @@ class Session:
         request: Callable[[], Any],
         *,
         until: Collection[str],
-        state: Callable[[Any], tuple[str, str]],
+        state: StateProbe,
         manager: api.Manager | None = None,
         about: Mapping[str, Any] | None = None,
         advice: str | None = None,
     ) -> None:
         """Send a request, wait for its outcome and print `<sentence>...  done.`, or `FAILED!` and exit code 1.
 
-        `state` gets the reply of the request and answers (state, reason) now; if the reply names an operation of
+        `state` gets the reply of the request and tells what is seen now; if the reply names an operation of
         `manager`, that is followed instead. `about` goes into JSON output; `advice` says where to look after a failure.
         """
         reply = request()
@@ -146,7 +147,7 @@ class Session:
         sentence: str,
         reply: Any,
         until: Collection[str],
-        state: Callable[[Any], tuple[str, str]],
+        state: StateProbe,
         manager: api.Manager | None,
     ) -> waiting.Outcome:
         operation_id = waiting.operation_id(reply) if manager else None
@@ -158,9 +159,9 @@ class Session:
                     operation = manager.operation(operation_id)
                     report(waiting.describe(operation))
                     return waiting.operation_outcome(operation)
-                now, reason = state(reply)
-                report(now)
-                return watch.judge(now, reason)
+                now = state(reply)
+                report(f"{now.state}: {now.step}" if now.step else now.state)
+                return watch.judge(now.state, now.reason)
 
             return waiting.poll(probe, f"'{sentence}'", timeout=self.settings.timeout, clock=self.clock)
 

@@ -81,7 +81,7 @@ def _command(verb: plugins.Verb, service_type: str | None) -> grammar.Verb:
     params = names + [_parameter(p) for p in verb.parameters]
     files = [p.keyword for p in verb.parameters if p.kind == "file"]
 
-    def invoke(run: session.Session, app_name_or_id: str, serv_name_or_id: str | None = None, **values: Any) -> None:
+    def invoke(run: session.Session, /, app_name_or_id: str, serv_name_or_id: str | None = None, **values: Any) -> None:
         for keyword in files:
             if values.get(keyword) is not None:
                 service_object.readable_file(values[keyword])

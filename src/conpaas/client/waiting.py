@@ -29,6 +29,15 @@ class Outcome:
     reason: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What a poll saw: a state, why it is so, and the step under way if the server tells."""
+
+    state: str
+    reason: str = ""
+    step: str = ""
+
+
 class Report(Protocol):
     """Takes what is going on at the moment, for a person who watches."""
 
@@ -87,7 +96,7 @@ class StateWatch:
         self.quiet = 0
 
     def judge(self, state: str, reason: str = "") -> Outcome | None:
-        """None while it goes on."""
+        """How it ended, None while it goes on."""
         if state in TRANSIENT:
             self.moved = True
             return None

@@ -43,6 +43,7 @@ MANAGER_LINES = [
     "service get_state 1 1", "service get_script 1 1", "service get_history 1 1", "service list_agent_logs 1 1 x", "service list",
     "service get_agent_log 1 1 x", "generic list_codes 1 2", "generic download_code 1 2", "generic upload_code 1 2 m.json",
     "generic enable_code 1 2 c --timeout 2s", "generic list_keys 1 2", "generic upload_key 1 2 m.json", "generic list_volumes 1 2",
+    "generic list_runs 1 2", "generic get_script_output 1 2 n", "generic get_time_limits 1 2", "generic set_time_limit 1 2 run.sh 5",
     "generic create_volume 1 v 1 a --timeout 2s", "generic get_script_status 1 2", "generic run 1 2 --wait --timeout 2s",
     "helloworld get_helloworld 1 1", "logs 1 1", "history 1 1", "wait 1 1 --timeout 2s", "status",
 ]  # fmt: skip

@@ -113,5 +113,6 @@ def test_version(cps: Any) -> None:
 
 
 def test_help_loads_neither_the_network_nor_the_drawing() -> None:
-    code = "import sys; from conpaas.client import main; main.main(['--help']); sys.exit(bool({'requests', 'rich', 'cryptography'} & set(sys.modules)))"
+    loaded = "{'requests', 'rich', 'cryptography'} & set(sys.modules)"
+    code = f"import sys; from conpaas.client import main; main.main(['--help']); sys.exit(bool({loaded}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

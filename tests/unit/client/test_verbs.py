@@ -315,6 +315,21 @@ def test_run_with_wait_ends_with_the_scripts_code(cps: Any, wire: Any, series: A
     assert cps("generic run 1 2 --wait").code == code
 
 
+def test_run_with_wait_follows_the_run_that_the_manager_names(cps: Any, wire: Any, series: Any) -> None:
+    wire.manager["execute_script"] = {"state": "RUNNING", "run_id": "run-1"}
+    wire.manager["get_run"] = series({"run": {"run_id": "run-1", "exit_code": None}}, {"run": {"run_id": "run-1", "exit_code": 4}})
+    assert cps("generic run 1 2 --wait").code == 4
+
+
+def test_history_of_an_application_is_what_the_director_did(cps: Any, wire: Any) -> None:
+    wire.director["/app_history/2"] = [
+        {"operationId": "b", "kind": "start", "status": "UNDONE", "reason": "no room", "started": 60.0, "steps": []},
+        {"operationId": "a", "kind": "create", "status": "DONE", "reason": None, "started": 0.0, "steps": []},
+    ]
+    lines = cps("history second").out.splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines] == ["create DONE", "start UNDONE no room"]
+
+
 def test_status_is_one_table(cps: Any, wire: Any) -> None:
     wire.director["/list_resources"] = [{"rid": 1, "app_id": 1, "vmid": "m", "ip": "127.0.0.22", "role": "manager", "cloud": "iaas"}]
     done = cps("status")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from conpaas.client import api, grammar, handles, replies, session
+from conpaas.client import api, grammar, handles, logfiles, replies, session, waiting
 from conpaas.core import errors
 
 APP = grammar.application_argument()
@@ -62,12 +62,12 @@ def start(run: session.Session, app_name_or_id: str, cloud: str | None) -> None:
 
 
 def _wait_until_running(run: session.Session, aid: int | None, sentence: str, request: Any) -> None:
-    def state(reply: Any) -> tuple[str, str]:
+    def state(reply: Any) -> waiting.Seen:
         now = run.director.application(aid if aid is not None else replies.integer(replies.mapping(reply).get("aid"), "an application"))
-        return now.status, now.reason
+        return waiting.Seen(now.status, now.reason, waiting.describe(now.operation) if now.operation else "")
 
     run.resume_hint = f"cps-tools wait {aid} --for RUNNING"
-    run.change(sentence, request, until=("RUNNING",), state=state, about={"aid": aid})
+    run.change(sentence, request, until=("RUNNING",), state=state, about={"aid": aid}, advice=f"see 'cps-tools history {aid}'")
 
 
 @group.verb("stop", APP)
@@ -104,8 +104,8 @@ def recover_service(run: session.Session, found: replies.Application, sid: int) 
 @group.verb("get_log", APP)
 def get_log(run: session.Session, app_name_or_id: str) -> None:
     """Print the log of the application manager."""
-    log = run.manager(run.application(app_name_or_id)).log(api.APPLICATION_MANAGER)
-    run.out.show(log.text, {"log": log.text})
+    log = logfiles.tail(logfiles.Source(run.manager(run.application(app_name_or_id)), api.APPLICATION_MANAGER))
+    run.out.show(log, {"log": log})
 
 
 @group.verb("get_info", APP)

@@ -14,6 +14,13 @@ def list_clouds(run: session.Session) -> None:
     run.out.show("\n".join(names), names)
 
 
+@group.verb("console_log", grammar.argument("vmid"), grammar.cloud_option())
+def console_log(run: session.Session, vmid: str, cloud: str) -> None:
+    """Print what a virtual machine of yours wrote to its console."""
+    log = run.director.console_log(vmid, cloud)
+    run.out.show(log, {"log": log})
+
+
 @group.verb("list_resources")
 def list_resources(run: session.Session) -> None:
     """List the virtual machines of your applications."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from conpaas.client import grammar, handles, replies, session
+from conpaas.client import grammar, handles, logfiles, replies, session
 from conpaas.client.objects import application as application_object
 from conpaas.core import errors
 
@@ -156,11 +156,12 @@ def _add_inspection(group: grammar.Group, service_type: str | None) -> None:
 def print_history(run: session.Session, found: handles.Handle) -> None:
     """Print `YYYY-MM-DD HH:MM:SS STATE REASON` per state change, in local time."""
     changes = found.manager.history(found.service_id)
-    lines = [f"{_local_time(c.time)} {run.out.state(c.state)} {c.reason}".rstrip() for c in changes]
+    lines = [f"{local_time(c.time)} {run.out.state(c.state)} {c.reason}".rstrip() for c in changes]
     run.out.show("\n".join(lines), [{"time": c.time, "state": c.state, "reason": c.reason} for c in changes])
 
 
-def _local_time(seconds: float) -> str:
+def local_time(seconds: float) -> str:
+    """`YYYY-MM-DD HH:MM:SS` in local time."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
     except (OverflowError, ValueError, OSError):
@@ -185,8 +186,8 @@ def _add_logs(group: grammar.Group, service_type: str | None) -> None:
     def get_log(run: session.Session, app_name_or_id: str, serv_name_or_id: str) -> None:
         """Print the log of a service's manager."""
         found = find(run, app_name_or_id, serv_name_or_id, service_type)
-        log = found.manager.log(found.service_id)
-        run.out.show(log.text, {"log": log.text})
+        log = logfiles.tail(logfiles.Source(found.manager, found.service_id))
+        run.out.show(log, {"log": log})
 
     @group.verb("list_agent_logs", app, srv, agent)
     def list_agent_logs(run: session.Session, app_name_or_id: str, serv_name_or_id: str, agent_id: str) -> None:
@@ -200,8 +201,8 @@ def _add_logs(group: grammar.Group, service_type: str | None) -> None:
     def get_agent_log(run: session.Session, app_name_or_id: str, serv_name_or_id: str, agent_id: str, filename: str | None) -> None:
         """Print a log of an agent, its own one by default."""
         found = find(run, app_name_or_id, serv_name_or_id, service_type)
-        log = found.manager.log(found.service_id, agent=agent_id, filename=filename)
-        run.out.show(log.text, {"log": log.text})
+        log = logfiles.tail(logfiles.Source(found.manager, found.service_id, agent_id, filename))
+        run.out.show(log, {"log": log})
 
 
 def _add_nodes(group: grammar.Group, service_type: str | None, roles: dict[str, int]) -> None:

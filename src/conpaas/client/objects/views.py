@@ -124,11 +124,17 @@ def _draw(run: session.Session, rows: Sequence[dict[str, Any]]) -> None:
 def history(name: str) -> grammar.Verb:
     """`history APP [SRV]`."""
     params = [grammar.application_argument(), _optional_service()]
-    return grammar.Verb(name, params=params, callback=_history, help="Show the state changes of a service, or of an application's manager.")
+    return grammar.Verb(name, params=params, callback=_history, help="Show what was done to an application or service.")
 
 
 def _history(run: session.Session, app_name_or_id: str, serv_name_or_id: str | None) -> None:
-    service_object.print_history(run, find(run, app_name_or_id, serv_name_or_id))
+    if serv_name_or_id is not None:
+        service_object.print_history(run, find(run, app_name_or_id, serv_name_or_id))
+        return
+    done = list(reversed(run.director.application_history(run.application(app_name_or_id).aid)))
+    lines = [f"{service_object.local_time(op.started)} {op.kind} {run.out.state(op.status)} {op.error}".rstrip() for op in done]
+    data = [{"time": op.started, "kind": op.kind, "status": op.status, "reason": op.error} for op in done]
+    run.out.show("\n".join(lines), data)
 
 
 # -- wait

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 SCRIPTS = ("init.sh", "notify.sh", "run.sh", "interrupt.sh", "cleanup.sh")
@@ -36,6 +37,8 @@ def verbs(group: Any) -> None:
         """Execute cleanup.sh on all the agents; with --wait, wait for it and exit with its code."""
         _execute(service, "cleanup", parameters, "Service started executing 'cleanup.sh' on all the agents.")
 
+    _add_run_verbs(group)
+
     @group.verb("get_script_status")
     def get_script_status(service: Any) -> None:
         """Print what each script does, or did last, on every agent."""
@@ -43,12 +46,59 @@ def verbs(group: Any) -> None:
         service.show(_status_text(_agents(reply)), reply)
 
 
+def _add_run_verbs(group: Any) -> None:
+    @group.verb("list_runs", group.option("--limit", kind="integer", default=20, help="At most so many."))
+    def list_runs(service: Any, limit: int) -> None:
+        """List the runs of scripts, newest first."""
+        runs = [run for run in service.field(service.get("list_runs", limit=limit), "runs", list) if isinstance(run, dict)]
+        rows = [{**run, "requested": _time(run), "nodes": len(service.field(run, "nodes", dict))} for run in runs]
+        service.table(("run_id", "script", "state", "exit_code", "nodes", "requested"), rows, "No existing runs.", runs)
+
+    @group.verb(
+        "get_script_output",
+        group.argument("agent_id"),
+        group.option("--run", help="The id of a run (see list_runs)."),
+        group.option("--script", choices=SCRIPTS, default="run.sh", help="Its last run, if no --run is given."),
+        group.option("--stream", choices=("stdout", "stderr"), default="stdout"),
+    )
+    def get_script_output(service: Any, agent_id: str, run: str | None, script: str, stream: str) -> None:
+        """Print what a script wrote on one node."""
+        chosen = {"run": run} if run else {"script": script}
+        reply = service.get("get_script_output", agentId=agent_id, stream=stream, **chosen)
+        service.show(service.field(reply, "output", str), reply)
+
+    @group.verb("get_time_limits")
+    def get_time_limits(service: Any) -> None:
+        """Print how many seconds each script may take; 0 is no limit."""
+        service.pairs(service.field(service.get("get_time_limits"), "limits", dict))
+
+    @group.verb("set_time_limit", group.argument("script", choices=SCRIPTS), group.argument("seconds", kind="integer"))
+    def set_time_limit(service: Any, script: str, seconds: int) -> None:
+        """Set how many seconds a script may take from its next start on; 0 is no limit."""
+        service.pairs(service.field(service.post("set_time_limits", limits={script: seconds}), "limits", dict))
+
+
+def _time(run: dict[str, Any]) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(run["requested"]))) if isinstance(run.get("requested"), float) else "N/A"
+
+
 def _execute(service: Any, command: str, parameters: str, started: str) -> None:
     reply = service.post("execute_script", command=command, parameters=parameters)
     service.show(started, reply)
-    if service.waiting(default=False):
+    if not service.waiting(default=False):
+        return
+    run = service.field(reply, "run_id", str)
+    if not run:
         statuses = service.poll(lambda: _finished(service, f"{command}.sh"), f"{command}.sh to finish")
         service.finish(_exit_code(statuses))
+    service.finish(service.poll(lambda: _run_code(service, run), f"{command}.sh to finish"))
+
+
+def _run_code(service: Any, run: str) -> int | None:
+    """The exit code of a run over all nodes, None while it goes on."""
+    found = service.field(service.get("get_run", run=run), "run", dict)
+    code = found.get("exit_code")
+    return code if isinstance(code, int) else None
 
 
 def _finished(service: Any, script: str) -> dict[str, str] | None:
