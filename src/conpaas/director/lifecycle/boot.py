@@ -36,7 +36,7 @@ def create(parts: lifecycle_parts.Parts, key: str, specify: Specify, wanted: Che
         by_cloud[machine.cloud].append(machine)
     wanted()
     outcomes = lifecycle_parts.each(by_cloud.items(), lambda item: _create_in(parts, parts.cloud(item[0]), key, item[1], specify))
-    failures = [str(error) for _, _, error in outcomes if error is not None]
+    failures = dict.fromkeys(str(error) for _, _, error in outcomes if error is not None)
     if failures:
         raise errors.OperationFailed(" ".join(failures))
     with parts.database.reader() as session:
