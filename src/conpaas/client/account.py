@@ -71,14 +71,11 @@ def anonymous_director(run: session.Session, ca_pem: bytes, scratch: Path) -> ap
     return api.Director(run.settings.url, api.Identity(ca, None))
 
 
-def install_certificate(run: session.Session, username: str, secret: str, fingerprint: str | None = None) -> str:
-    """Get a certificate and store it with the CA; the CA's fingerprint."""
-    ca_pem = trusted_ca(run, fingerprint)
+def install_certificate(run: session.Session, username: str, secret: str, ca_pem: bytes) -> None:
+    """Get a certificate from the Director whose CA (PEM) is trusted, and store both."""
     with tempfile.TemporaryDirectory(prefix="cps-") as scratch, anonymous_director(run, ca_pem, Path(scratch)) as director:
         archive = director.certificates(username, secret)
     store = certificates.Store(run.settings.directory)
     store.install(archive)
-    accepted = certificates.fingerprint(ca_pem)
-    if certificates.fingerprint(store.ca.read_bytes()) != accepted:
+    if certificates.fingerprint(store.ca.read_bytes()) != certificates.fingerprint(ca_pem):
         store.pin(ca_pem)
-    return accepted

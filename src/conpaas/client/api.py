@@ -232,6 +232,8 @@ class Director:
         """The connection, opened at first use; its failures get the sentences users know."""
         if self.identity.credentials is None and not anybody:
             raise errors.Unauthenticated(_NO_CERTIFICATES)
+        if self.identity.credentials is None and self.identity.ca is None:
+            raise errors.Unauthenticated(f"The CA of the director at URL '{self.url}' is not known.", hint="use 'cps-tools login'")
         if self._client is None:
             from conpaas.core.https import client as https_client
 

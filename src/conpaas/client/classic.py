@@ -63,9 +63,10 @@ def credentials(run: session.Session, _: Arguments) -> None:
             break
         except errors.ConPaaSError as error:
             run.out.show(f"E: {error}")
+    ca_pem = account.trusted_ca(run)
     config.username = asking.line("Enter your username: ", config.username or "")
     config.password = asking.secret("Enter your password: ")
-    account.install_certificate(run, config.username, config.password)
+    account.install_certificate(run, config.username, config.password, ca_pem)
     for key, value in (("director_url", config.url), ("username", config.username), ("password", config.password)):
         certificates.write_private(config.directory / VALUE_FILES[key], value.encode())
     run.out.show("Authentication succeeded")
@@ -73,7 +74,8 @@ def credentials(run: session.Session, _: Arguments) -> None:
 
 def getcerts(run: session.Session, _: Arguments) -> None:
     """Get a new certificate with the stored name and password."""
-    account.install_certificate(run, run.settings.user, account.password(run))
+    username, ca_pem = run.settings.user, account.trusted_ca(run)
+    account.install_certificate(run, username, account.password(run), ca_pem)
 
 
 # -- the Director

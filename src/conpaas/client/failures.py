@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import re
-import ssl
 
 from conpaas.core import errors
 
@@ -78,6 +77,8 @@ def contact_error(error: errors.Unreachable, peer: str, url: str) -> errors.ConP
 
 def _is_verification_failure(error: BaseException) -> bool:
     """True if a certificate check, ours or the TLS library's, is among the causes of `error`."""
+    import ssl
+
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:

@@ -7,18 +7,23 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from conpaas.client import failures, output, session, settings
+from conpaas.client import failures, output
 from conpaas.core import errors
+
+if TYPE_CHECKING:
+    from conpaas.client import session
 
 COMPLETE_VARIABLE = "_CPS_COMPLETE"
 
 
 def open_session(options: Mapping[str, Any], *, need_file: bool = True) -> session.Session:
     """Settle the settings of a command and where its output goes."""
+    from conpaas.client import session, settings  # later than at the top: help needs neither
+
     config = settings.load(options, need_file=need_file)
     out = output.Output(config.output, config.color)
     if config.verbose:

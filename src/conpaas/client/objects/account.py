@@ -33,11 +33,12 @@ def _login(run: session.Session, url: str | None, fingerprint: str | None, passw
     elif may_ask:
         config.director_url = asking.line("Director URL: ", config.director_url or "")
     config.director_url = config.url
+    ca_pem = account.trusted_ca(run, fingerprint)
     if may_ask and not config.username:
         config.username = asking.line("User name: ")
     username = config.user
     secret = secret or account.password(run, f"Password of {username}: ")
-    account.install_certificate(run, username, secret, fingerprint)
+    account.install_certificate(run, username, secret, ca_pem)
     path = config_path(run)
     settings.save(path, {"director_url": config.director_url, "username": username})
     run.out.show(

@@ -64,8 +64,8 @@ def _complete(run: session.Session, details: dict[str, Any]) -> tuple[str, str]:
 def get_certificate(run: session.Session, fingerprint: str | None) -> None:
     """Get a new certificate from the Director and store it in ~/.conpaas."""
     username = run.settings.user
-    secret = account.password(run)
-    account.install_certificate(run, username, secret, fingerprint)
+    ca_pem = account.trusted_ca(run, fingerprint)
+    account.install_certificate(run, username, account.password(run), ca_pem)
     run.out.show("User certificates installed successfully.", {"directory": str(run.settings.directory), "result": "done"})
 
 
