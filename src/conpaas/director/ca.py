@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 
 CA_DAYS = 20 * 365
 OWN_DAYS = 5 * 365
-LEAF_DAYS = 365
+USER_DAYS = 365
+NODE_DAYS = 5 * 365  # a VM has no way to renew; its key never leaves it, and its application's id is never used again
 RENEW_BEFORE = datetime.timedelta(days=60)
 TOKEN_LIFETIME = datetime.timedelta(hours=1)
 CALLING_DIRECTORY = "director"
@@ -173,7 +174,7 @@ class Authority:
         """A fresh key and certificate for a user, both PEM; the key is kept nowhere."""
         key = x509.new_key()
         subject = x509.Subject(role=identity.ROLE_USER, cn=user.username[:64], uid=user.uid, aid=0, email=user.email)
-        pem = x509.issue(*self._ca, key.public_key(), subject, days=LEAF_DAYS, usage=x509.USAGE_CLIENT)
+        pem = x509.issue(*self._ca, key.public_key(), subject, days=USER_DAYS, usage=x509.USAGE_CLIENT)
         return x509.key_pem(key), self._record(session, pem)
 
     def issue_node(self, session: orm.Session, role: str, uid: int, aid: int, csr: str) -> str:
@@ -181,7 +182,7 @@ class Authority:
         if role not in {identity.ROLE_MANAGER, identity.ROLE_AGENT}:
             raise errors.InvalidArgument(f"A node cannot get a certificate of role '{role}'.")
         subject = x509.Subject(role=role, cn=NODE_CN, uid=uid, aid=aid)
-        return self._record(session, x509.issue(*self._ca, x509.csr_public_key(csr), subject, days=LEAF_DAYS))
+        return self._record(session, x509.issue(*self._ca, x509.csr_public_key(csr), subject, days=NODE_DAYS))
 
     def issue_manager(self, session: orm.Session, uid: int, aid: int, csr: str) -> str:
         """A certificate for the manager of an application."""

@@ -167,6 +167,16 @@ def open(url: str) -> Database:
     return database
 
 
+def insert_if_absent(session: orm.Session, row: models.Base) -> bool:
+    """Insert a row unless one with its primary or a unique key is there, also when another transaction is just adding it."""
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except exc.IntegrityError:
+        return False
+    return True
+
+
 def take_lease(database: Database, name: str, owner: str, now: float, seconds: float) -> bool:
     """True if `owner` may run the background task `name` until `now + seconds`: nobody else holds it, or it ran out."""
     free = sa.or_(models.Lease.owner == owner, models.Lease.until <= now)
@@ -174,11 +184,4 @@ def take_lease(database: Database, name: str, owner: str, now: float, seconds: f
         taken = session.execute(sa.update(models.Lease).where(models.Lease.name == name, free).values(owner=owner, until=now + seconds))
         if taken.rowcount:  # type: ignore[attr-defined]
             return True
-        if session.get(models.Lease, name) is not None:
-            return False
-        try:
-            with session.begin_nested():
-                session.add(models.Lease(name=name, owner=owner, until=now + seconds))
-        except exc.IntegrityError:
-            return False
-        return True
+        return insert_if_absent(session, models.Lease(name=name, owner=owner, until=now + seconds))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import unicodedata
 from collections.abc import Iterator
 
 import argon2
@@ -44,21 +45,32 @@ def check_new(password: str) -> None:
         raise errors.InvalidArgument(f"The password is too short: it takes at least {MINIMUM_LENGTH} characters.")
     if len(password) > MAXIMUM_LENGTH:
         raise errors.InvalidArgument(f"The password is too long: it takes at most {MAXIMUM_LENGTH} characters.")
+    if _bytes(password) is None:
+        raise errors.InvalidArgument("The password is not valid text.")
+
+
+def _bytes(password: str) -> bytes | None:
+    """What is hashed: the same for the same characters, however a keyboard composes them. None for what is no text."""
+    try:
+        return unicodedata.normalize("NFC", password).encode()
+    except UnicodeEncodeError:
+        return None
 
 
 def make_hash(password: str) -> str:
-    """The text to store for a password."""
+    """The text to store for a password that `check_new` accepts."""
     with _turn():
-        return _hasher.hash(password)
+        return _hasher.hash(_bytes(password) or b"")
 
 
 def verify(stored: str | None, password: str) -> bool:
     """Whether `password` is the stored one; None (no such user) takes the same time and is False."""
-    if len(password) > MAXIMUM_LENGTH:
+    typed = _bytes(password)
+    if len(password) > MAXIMUM_LENGTH or not typed:
         return False
     with _turn():
         try:
-            return _hasher.verify(stored or _NOBODY, password) and stored is not None
+            return _hasher.verify(stored or _NOBODY, typed) and stored is not None
         except (exceptions.VerificationError, exceptions.InvalidHash):
             return False
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from conpaas.core import errors
-from conpaas.director import models
+from conpaas.director import db, models
 
 WINDOW = 3600.0
 LONGEST_BLOCK = 900.0
@@ -65,14 +65,20 @@ def check(session: orm.Session, buckets: list[Bucket], now: float) -> None:
         raise errors.Unauthenticated(f"Too many failed logins; try again in {seconds} seconds.")
 
 
+def _locked(session: orm.Session, key: str, now: float) -> models.LoginAttempt:
+    """The row of a bucket, made if need be, that no other transaction changes meanwhile."""
+    row = session.get(models.LoginAttempt, key, with_for_update=True)
+    if row is None:
+        db.insert_if_absent(session, models.LoginAttempt(bucket=key, failures=0, last=now, blocked_until=0.0))
+        row = session.get_one(models.LoginAttempt, key, with_for_update=True, populate_existing=True)
+    return row
+
+
 def failed(session: orm.Session, buckets: list[Bucket], now: float) -> None:
     """Count one failure in each bucket."""
     for bucket in buckets:
-        row = session.get(models.LoginAttempt, bucket.key, with_for_update=True)
-        if row is None:
-            row = models.LoginAttempt(bucket=bucket.key, failures=0, last=now, blocked_until=0.0)
-            session.add(row)
-        elif now - row.last > WINDOW:
+        row = _locked(session, bucket.key, now)
+        if now - row.last > WINDOW:
             row.failures = 0
         row.failures += 1
         row.last = now
@@ -94,9 +100,9 @@ def has_failures(session: orm.Session, buckets: list[Bucket]) -> bool:
 def count_registration(session: orm.Session, address: str, limit: int, now: float) -> None:
     """Count a new account of this address; raises Forbidden beyond `limit` within an hour."""
     key = f"register:{_network(address)}"
-    row = session.get(models.LoginAttempt, key, with_for_update=True)
-    if row is None or now - row.blocked_until > WINDOW:
-        row = session.merge(models.LoginAttempt(bucket=key, failures=0, last=now, blocked_until=now))
+    row = _locked(session, key, now)
+    if now - row.blocked_until > WINDOW:  # here the beginning of the hour that is counted
+        row.failures, row.blocked_until = 0, now
     if row.failures >= limit:
         raise errors.Forbidden(f"Too many new accounts from {address}; try again in an hour.")
     row.failures += 1

@@ -6,7 +6,9 @@ import concurrent.futures
 import hashlib
 import io
 import json
+import pathlib
 import ssl
+import subprocess
 import zipfile
 
 import pytest
@@ -125,9 +127,7 @@ def test_our_own_client_trusts_the_certificate_for_its_host_only(running: confte
     mine.close()
 
 
-def test_a_vm_enrols_with_a_request_made_by_openssl(running: conftest.Running, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    import subprocess
-
+def test_a_vm_enrols_with_a_request_made_by_openssl(running: conftest.Running, tmp_path: pathlib.Path) -> None:
     director = running.director
     with director.database.session() as session:
         token = ca.new_token(session, role="agent", uid=3, aid=4, vm="vm", now=director.clock())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import stat
+import threading
 
 import pytest
 from click import testing
@@ -162,8 +163,6 @@ def test_the_embedded_clouds_vms_can_be_stopped_and_deleted_when_there_are_none(
 
 class TestBackgroundWork:
     def test_start_runs_tasks_and_loops_and_stop_ends_them(self, director: runtime.Director) -> None:
-        import threading
-
         events: list[str] = []
         ran = threading.Event()
         director.add_startup(lambda: events.append("started"))

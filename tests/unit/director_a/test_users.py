@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 
 import argon2
 import pytest
@@ -219,12 +220,20 @@ def test_old_rows_and_too_many_rows_are_deleted(director: runtime.Director, cloc
 
 
 def test_a_flood_of_checks_is_refused_instead_of_using_up_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
     monkeypatch.setattr(passwords, "_admitted", threading.BoundedSemaphore(1))
     with passwords._turn(), pytest.raises(errors.OperationFailed, match="busy checking passwords"):
         passwords.make_hash("x" * 8)
     assert passwords.make_hash("x" * 8).startswith("$argon2id$")
+
+
+def test_a_password_is_its_characters_however_they_are_composed() -> None:
+    assert passwords.verify(passwords.make_hash("Z\u00fcrichsee"), "Zu\u0308richsee")
+
+
+def test_what_is_no_text_is_no_password() -> None:
+    with pytest.raises(errors.InvalidArgument, match="not valid text"):
+        passwords.check_new("abcdefgh\udc80")
+    assert not passwords.verify(passwords.make_hash("abcdefgh"), "abcdefgh\udc80")
 
 
 def test_a_new_password_revokes_the_certificates_of_the_old_one(director: runtime.Director, alice: models.User) -> None:
