@@ -35,14 +35,14 @@ def test_the_manager_gets_its_own_user_data_with_a_token(world: Any) -> None:
 
 
 def test_a_running_application_is_not_started_again(running: Any) -> None:
-    with pytest.raises(errors.WrongState, match="^Application already started$"):
+    with pytest.raises(errors.WrongState, match=r"^Application already started$"):
         running.start()
     assert len(running.vms()) == 1
 
 
 def test_a_start_without_credits_changes_nothing(world: Any) -> None:
     world.set_balance(0)
-    with pytest.raises(errors.InsufficientCredits, match="^Insufficient credits$"):
+    with pytest.raises(errors.InsufficientCredits, match=r"^Insufficient credits$"):
         world.start()
     assert (world.application().status, world.vms()) == ("INIT", set())
 

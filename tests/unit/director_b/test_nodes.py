@@ -85,7 +85,7 @@ def test_a_failed_request_stays_failed_under_its_key(running: Any) -> None:
 
 def test_more_nodes_than_credits_are_refused_before_any_cloud_is_asked(running: Any) -> None:
     running.set_balance(1)
-    with pytest.raises(errors.OperationFailed, match="^Insufficient credits$"):
+    with pytest.raises(errors.OperationFailed, match=r"^Insufficient credits$"):
         running.ask(TWO)
     assert len(running.vms()) == 1
 
