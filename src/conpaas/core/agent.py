@@ -1,0 +1,73 @@
+"""The parent of every agent: what it is given, and the calls every agent answers."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+from typing import Any, Final
+
+from conpaas.core import config, errors, expose, file, log, params, paths, supervisor
+
+LOG_NAME: Final = "cpsagent.log"
+LOG_LIMIT: Final = 4_000_000
+"""Bytes of a log in one answer."""
+
+
+class BaseAgent:
+    """An agent: writes configuration files and hands daemons to the supervisor of its VM.
+
+    It may be killed and started again at any moment, and finds its daemons alive then. What it must remember it keeps in
+    `file.Notes(self.paths.lib / …)`.
+    """
+
+    def __init__(self, configuration: config.Config) -> None:
+        self.config = configuration
+        self.paths = paths.Paths.from_config(configuration)
+        self.my_ip = configuration.get(configuration.main, "MY_IP")
+        self.supervisor = supervisor.Supervisor(self.paths.service, self.paths.log_dir)
+        self.log: logging.Logger = log.get(f"conpaas.agent.{configuration.get(configuration.main, 'TYPE', 'base')}")
+
+    # Hooks
+
+    def start_up(self) -> None:
+        """Called once by the agent's process before it answers calls."""
+
+    def close(self) -> None:
+        """Called when the agent's process ends in order; daemons go on."""
+
+    def log_files(self) -> dict[str, pathlib.Path]:
+        """The logs that may be read from outside, by their names."""
+        return {LOG_NAME: self.paths.log_file, "startup.log": self.paths.scratch / "startup.log"}
+
+    # Calls every agent answers
+
+    @expose.expose("GET")
+    def check_process(self) -> dict[str, Any]:
+        """Tell that the agent works."""
+        return {}
+
+    @expose.expose(
+        "GET",
+        params.Param("filename", params.Text(max_length=256), default=LOG_NAME, help="the name of a log"),
+        params.Param("offset", params.Integer(minimum=0), default=None, help="where to begin, in bytes; without it, the end of the log"),
+        params.Param("limit", params.Integer(minimum=1, maximum=LOG_LIMIT), default=LOG_LIMIT, help="at most this many bytes"),
+    )
+    def get_log(self, filename: str, offset: int | None, limit: int) -> dict[str, Any]:
+        """Read one of the agent's logs. Its classic path is as good as its name."""
+        name = pathlib.PurePosixPath(filename).name
+        path = self.log_files().get(name)
+        if path is None or filename not in (name, f"/var/log/{name}", str(path)):
+            raise errors.NotFound(f"Failed to read log file: '{params.shown(filename)}'")
+        try:
+            excerpt = file.read_bounded(path, offset=offset, limit=limit)
+        except OSError as error:
+            raise errors.NotFound(f"Failed to read log file: '{filename}'") from error
+        return {"log": excerpt.text, "offset": excerpt.offset, "size": excerpt.size}
+
+    @expose.expose("GET")
+    def get_startup_status(self) -> dict[str, Any]:
+        """Tell how the user's startup script ended on this node: its exit code, 124 if it took too long, null if there was none."""
+        try:
+            return {"code": int((self.paths.scratch / "startup.status").read_text())}
+        except (FileNotFoundError, ValueError):
+            return {"code": None}
