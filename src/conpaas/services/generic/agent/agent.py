@@ -25,15 +25,18 @@ _MAX_WAIT = 30
 class GenericAgent(agent.BaseAgent):
     """One node of a generic service. Scripts run as the user of the agent; nothing of them depends on the life of the agent."""
 
-    def __init__(self, config: config.Config) -> None:
-        super().__init__(config)
+    def __init__(self, configuration: config.Config) -> None:
+        super().__init__(configuration)
         notes = file.Notes(self.paths.lib / "generic.json")
         self._notes = notes
         self._activating = threading.Lock()
         self._code = versions.CodeVersions(self.paths.cache)
         self._members = membership.Membership(self.paths.cache / "agents.json", notes)
-        self._launcher = launcher.Launcher(self.paths, self._code, self._members, notes, launcher.Settings.from_config(config))
+        self._launcher = launcher.Launcher(self.paths, self._code, self._members, notes, launcher.Settings.from_config(configuration))
         self._volumes = volumes.Volumes(self.paths.root, self.paths.media, notes)
+
+    def start_up(self) -> None:
+        """Mount the volumes again after a reboot, and start the scripts that were promised and not started."""
         self._volumes.restore()
         self._launcher.resume()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from conpaas.core import agents, errors, node
@@ -119,9 +119,7 @@ class Cluster:
     ) -> dict[str, Any]:
         """Start a script on one node and note that in the run's record."""
         answer = client.execute_script(self._agents, one, command, run=run, members=who, parameters=parameters, time_limit=time_limit)
-        state = runs.RUNNING if answer["run"] else runs.SKIPPED
-        part = {"state": state} if state == runs.RUNNING else {"state": state, "reason": f"the code version has no {command}.sh"}
-        self._runs.update(run, {one.id: part})
+        self._runs.update(run, {one.id: _begun(command, answer)}, reopen=True)
         return answer
 
     def wind_down(self, leaving: Sequence[node.ServiceNode], everybody: Sequence[node.ServiceNode], key: str, time_limit: int) -> None:
@@ -148,31 +146,47 @@ class Cluster:
         """`scripts` and `alive` of every node, or why it does not answer."""
         return self._agents.each(nodes, lambda one: client.get_script_status(self._agents, one))
 
-    def refresh(self, nodes: Sequence[node.ServiceNode]) -> None:
-        """Bring the records of unfinished runs up to date, as far as the nodes answer; runs on nodes that left are closed."""
+    def refresh(self, nodes: Sequence[node.ServiceNode], is_idle: Callable[[], bool] = lambda: False) -> None:
+        """Bring the records of unfinished runs up to date, as far as the nodes answer.
+
+        A run that its node does not know is closed if `is_idle`: then nobody is about to start it any more.
+        """
         by_id = {one.id: one for one in nodes}
         todo = [(by_id[node_id], run) for run, open_nodes in self._runs.open_parts().items() for node_id in open_nodes if node_id in by_id]
         wanted = list({one.id: one for one, _ in todo}.values())
+        idle = bool(todo) and is_idle()
 
         def ask(one: node.ServiceNode) -> None:
             for other, run in todo:
                 if other.id == one.id:
-                    self._refresh_one(one, run)
+                    self._refresh_one(one, run, idle)
 
         for node_id, outcome in self._agents.each(wanted, ask).items():
             if isinstance(outcome, errors.ConPaaSError):
                 log.info("runs on %s cannot be asked for: %s", node_id, outcome)
 
-    def _refresh_one(self, one: node.ServiceNode, run: str) -> None:
+    def _refresh_one(self, one: node.ServiceNode, run: str, idle: bool) -> None:
         try:
             part = client.get_run(self._agents, one, run)
         except errors.Unreachable:
             raise
         except errors.RemoteError as error:
             log.info("node %s does not know run %s: %s", one.id, run, error)
+            if idle:
+                self._runs.update(run, {one.id: runs.failed("it never began")})
             return
         self._runs.update(run, {one.id: part})
 
     def _close_parts(self, one: node.ServiceNode) -> None:
         for run in self._runs.open_parts(one.id):
             self._runs.update(run, {one.id: runs.failed("the node left the service")})
+
+
+def _begun(command: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """A node's part of a run, from what its agent answered to the request."""
+    if answer["run"]:
+        return {"state": runs.RUNNING}
+    if command == scripts.Script.INTERRUPT:
+        what = "all that ran was ended without interrupt.sh" if answer["ends"] else "nothing ran"
+        return {"state": runs.STOPPED, "return_code": 0, "reason": what}
+    return {"state": runs.SKIPPED, "reason": f"the code version has no {command}.sh"}

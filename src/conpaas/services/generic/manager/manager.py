@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from conpaas.core import code_manager, errors, expose, manager, misc, node, params
+from conpaas.core import code_manager, errors, expose, manager, node, params
 from conpaas.core.https import identity
 from conpaas.core.operations import Operation, OperationKind, Step
 from conpaas.core.states import State
@@ -208,24 +208,30 @@ class GenericManager(code_manager.CodeManager):
             self._interrupt(chosen, run, parameters, limit, str(caller or ""))
             return {"state": str(self.state), "run_id": run}
         self._refuse_while_running(chosen)
-        args = {"command": command, "parameters": parameters, "run": run, "limit": limit, "nodes": manager.ids_of(chosen)}
-        op = self.submit("execute_script", args, caller)
-        misc.wait_until(lambda: op.status.finished, timeout=_START_PATIENCE * 2, what="the start of the script")
-        return {"state": str(self.state), "run_id": run, "operation": op.id}
+        ids = manager.ids_of(chosen)
+        args = {"command": command, "parameters": parameters, "run": run, "limit": limit, "nodes": ids}
+        version, requester = self.code.current().id, str(caller or "")
+        self._runs.request(run, command, ids, parameters=parameters, version=version, requester=requester)
+        try:
+            op = self.submit("execute_script", args, caller)
+        except errors.ConPaaSError:
+            self._runs.forget(run)
+            raise
+        return {"operation": op.id, "state": str(self.state), "run_id": run}
 
     def start_script(self, op: Operation) -> None:
         """Start the script on all nodes at once; a node where that fails has it in its part of the run."""
         args = op.args
         nodes = [one for one in self.nodes if one.id in args["nodes"]]
         run, command, who = args["run"], args["command"], cluster.members(self.nodes)
-        version = self.code.current().id
-        self._runs.request(run, command, manager.ids_of(nodes), parameters=args["parameters"], version=version, requester=op.requester)
+
+        def start_once(one: node.ServiceNode) -> None:
+            if self.settings.get("interrupted_run") == run:
+                raise errors.WrongState("it was interrupted before it began")
+            self._cluster.execute(one, command, run=run, who=who, parameters=args["parameters"], time_limit=args["limit"])
 
         def start(one: node.ServiceNode) -> None:
-            client.persistently(
-                lambda: self._cluster.execute(one, command, run=run, who=who, parameters=args["parameters"], time_limit=args["limit"]),
-                _START_PATIENCE,
-            )
+            client.persistently(lambda: start_once(one), _START_PATIENCE)
 
         for key, outcome in self.agents.each(nodes, start).items():
             if isinstance(outcome, errors.ConPaaSError):
@@ -233,9 +239,12 @@ class GenericManager(code_manager.CodeManager):
                 self._runs.update(run, {key: runs.failed(str(outcome))})
 
     def _interrupt(self, nodes: list[node.ServiceNode], run: str, parameters: str, limit: int, requester: str) -> None:
+        starting = self._starting()
+        if starting is not None:
+            self.settings["interrupted_run"] = starting["run"]
         answers = self._cluster.statuses(nodes)
         busy = [one for one in nodes if isinstance(answer := answers[one.id], errors.ConPaaSError) or answer["alive"]]
-        if not any(not isinstance(answers[one.id], errors.ConPaaSError) for one in busy):
+        if starting is None and not any(not isinstance(answers[one.id], errors.ConPaaSError) for one in busy):
             self._raise_if_silent(answers)
             raise errors.WrongState(NOTHING_RUNS)
         self._runs.request(
@@ -262,19 +271,22 @@ class GenericManager(code_manager.CodeManager):
                 agents[key] = {script.filename: UNKNOWN for script in scripts.Script}
             else:
                 agents[key] = answer["scripts"]
+        if (starting := self._starting()) is not None:
+            for key in agents.keys() & set(starting["nodes"]):
+                agents[key] = {**agents[key], scripts.Script(starting["command"]).filename: scripts.RUNNING}
         return {"agents": agents, **({"errors": silent} if silent else {})}
 
     @expose.expose("GET", params.Param("limit", params.Integer(minimum=1, maximum=runs.KEPT), 20, help="At most so many, newest first."))
     def list_runs(self, limit: int) -> dict[str, Any]:
         """List the runs of scripts, newest first, with how they ended on each node."""
-        self._cluster.refresh(self.nodes)
+        self._cluster.refresh(self.nodes, self._idle)
         return {"runs": self._runs.all()[:limit]}
 
     @expose.expose("GET", params.Param("run", params.Text(max_length=80), help="Its id."))
     def get_run(self, run: str) -> dict[str, Any]:
         """Tell how a run of a script goes, or ended, on each node."""
         self._runs.get(run)
-        self._cluster.refresh(self.nodes)
+        self._cluster.refresh(self.nodes, self._idle)
         return {"run": self._runs.get(run)}
 
     @expose.expose(
@@ -322,7 +334,19 @@ class GenericManager(code_manager.CodeManager):
     def _limit(self, script: scripts.Script) -> int:
         return int(self.settings.get("time_limits", {}).get(script.value, scripts.DEFAULT_TIME_LIMITS[script]))
 
+    def _idle(self) -> bool:
+        """Whether no operation on the service is under way."""
+        latest = self._store.operations.list(self.service_id, 1)
+        return not latest or latest[0].status.finished
+
+    def _starting(self) -> dict[str, Any] | None:
+        """The arguments of a request to run a script that was accepted and has not reached all nodes yet."""
+        latest = self._store.operations.list(self.service_id, 1)
+        return latest[0].args if latest and latest[0].kind == EXECUTE_SCRIPT.name and not latest[0].status.finished else None
+
     def _refuse_while_running(self, nodes: list[node.ServiceNode] | None = None) -> None:
+        if self._starting() is not None:
+            raise errors.WrongState(STILL_RUNNING)
         answers = self._cluster.statuses(self.nodes if nodes is None else nodes)
         for answer in answers.values():
             if not isinstance(answer, errors.ConPaaSError) and scripts.RUNNING in answer["scripts"].values():

@@ -59,13 +59,19 @@ class RunTable:
             for old in ids[: max(0, len(ids) - KEPT)]:
                 del self._settings[old]
 
-    def update(self, run_id: str, parts: dict[str, dict[str, Any]]) -> None:
-        """Note what is known of some nodes' parts; a part whose end was noted is not changed any more."""
+    def forget(self, run_id: str) -> None:
+        """Undo `request`."""
+        with self._lock:
+            self._settings.pop(_PREFIX + run_id, None)
+
+    def update(self, run_id: str, parts: dict[str, dict[str, Any]], *, reopen: bool = False) -> None:
+        """Note what is known of some nodes' parts; a part whose end was noted is not changed any more, unless `reopen`."""
         with self._lock:
             run = self._settings.get(_PREFIX + run_id)
             if run is None:
                 return
-            changed = {node_id: part for node_id, part in parts.items() if run["nodes"].get(node_id, {}).get("state", REQUESTED) in _OPEN}
+            old = run["nodes"]
+            changed = {key: part for key, part in parts.items() if reopen or old.get(key, {}).get("state", REQUESTED) in _OPEN}
             if any(run["nodes"].get(node_id) != part for node_id, part in changed.items()):
                 run["nodes"].update(changed)
                 self._settings[_PREFIX + run_id] = run

@@ -10,8 +10,8 @@ from conpaas.core import agent, config, expose, file, params
 class HelloWorldAgent(agent.BaseAgent):
     """Answers the text of its configuration, or the one it was told since; that one survives a restart."""
 
-    def __init__(self, config: config.Config) -> None:
-        super().__init__(config)
+    def __init__(self, configuration: config.Config) -> None:
+        super().__init__(configuration)
         self._notes = file.Notes(self.paths.lib / "helloworld.json")
 
     @expose.expose("POST")

@@ -14,7 +14,7 @@ DEFAULT_STRING = "helloworld"
 
 SET_STRING = OperationKind(
     "set_string",
-    (Step("tell", "tell_string", "tell_former_string"), Step("keep", "keep_string")),
+    (Step("tell", "tell_string", "tell_former_string"), Step("keep", "keep_string", "keep_former_string")),
     allowed=(State.RUNNING,),
     transient=State.ADAPTING,
     final=State.RUNNING,
@@ -87,6 +87,9 @@ class HelloWorldManager(manager.BaseManager):
 
     def keep_string(self, op: Operation) -> None:
         self.settings["string"] = op.args["string"]
+
+    def keep_former_string(self, op: Operation) -> None:
+        self.settings["string"] = op.args["former"]
 
     def _tell(self, string: str) -> None:
         self.agents.all(self.nodes, lambda one: client.set_string(self.agents, one, string))
