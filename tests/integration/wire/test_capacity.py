@@ -33,6 +33,8 @@ def test_idle_and_half_open_connections_need_no_worker(start: Any, manager: Any)
             sock.sendall(b"\x16\x03\x01\x02\x00\x01")
         for sock in idle[:50]:
             sock.sendall(INFO[:20])
+        for sock in idle[50:100]:
+            sock.sendall(b"POST / HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{")
         for _ in range(5):
             with running.connect(manager) as one:
                 assert ask(one) == "RUNNING"
@@ -141,3 +143,15 @@ def test_a_stuck_call_does_not_keep_the_server_from_ending(start: Any, manager: 
         assert service.entered.acquire(timeout=20)
         running.https.stop()
         service.release.set()
+
+
+def test_refused_peers_that_do_not_leave_need_no_worker(start: Any, manager: Any) -> None:
+    running = start(min_workers=1, max_workers=1)
+    with contextlib.ExitStack() as stack:
+        for number in range(40):
+            sock = stack.enter_context(running.connect(manager))
+            sock.sendall(b"nonsense\r\n\r\n" if number % 2 else b"POST /x HTTP/1.1\r\nContent-Length: 500000\r\n\r\nx")
+        for _ in range(20):
+            stack.enter_context(running.connect_plain()).sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with running.connect(manager) as one:
+            assert ask(one) == "RUNNING"

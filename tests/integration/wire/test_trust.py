@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conpaas.core import errors
 from conpaas.core.https import identity, x509
 
 UID, AID = 7, 3
@@ -121,6 +122,27 @@ def test_client_certificates_can_be_optional(start: Any, pki: Any, mode: str) ->
         assert refused(running, type(pki)(pathlib.Path(running.spool) / "foreign").issue("user"))
     else:
         assert refused(running, None)
+
+
+def test_without_certificate_only_small_bodies_are_taken(start: Any, pki: Any) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        body = str(len(environ["wsgi.input"].read())).encode()
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    running = start(client_certificates="optional", app=app)
+    head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n"
+    small, large = (head.format(size).encode() + b"x" * size for size in (64 * 1024, 64 * 1024 + 1))
+    assert running.talk(None, small).endswith(b"\r\n\r\n65536")
+    assert status(running.talk(None, large)) == 413
+    assert running.talk(pki.issue("user"), large).endswith(b"\r\n\r\n65537")
+
+
+def test_expired_certificates_are_refused(start: Any, pki: Any) -> None:
+    expired = pki.issue("manager", days=0)
+    with pytest.raises(errors.ConfigurationError, match="expired"):
+        _ = expired.identity
+    assert refused(start(), expired)
 
 
 def test_an_rpc_server_with_optional_certificates_still_wants_one(start: Any) -> None:

@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_DRAINED: Final = 64 * 1024
-"""A body that nobody wanted is read away up to this size; beyond, the connection is closed instead."""
-
-_LINGER_TIME: Final = 1.0
-_LINGER_BYTES: Final = 16 * 1024 * 1024
+_DRAIN_TIME: Final = 2.0
+_DRAIN_BYTES: Final = 16 * 1024 * 1024
 _TURN: Final = 16
 """Requests that one connection may have served in a row before it queues up again."""
 
@@ -67,8 +64,10 @@ class Request(cheroot_server.HTTPRequest):
             self.simple_response("400 Bad Request", "The header Content-Length must be a number.")
             return False
         self.length = int(length)
-        if self.length > self.server.limits.upload_bytes:
-            self.simple_response("413 Content Too Large", f"A body may have {self.server.limits.upload_bytes} bytes at most.")
+        limits = self.server.limits
+        most = limits.upload_bytes if self.conn.ssl_env.get("conpaas.peer") else limits.eager_bytes
+        if self.length > most:
+            self.simple_response("413 Content Too Large", f"The body may have {most} bytes at most.")
             return False
         options = self.inheaders.get(b"Connection", b"").lower()
         if self.response_protocol == "HTTP/1.1":
@@ -86,17 +85,24 @@ class Request(cheroot_server.HTTPRequest):
         if self.chunked_write:
             self.conn.wfile.write(b"0\r\n\r\n")
 
-    def _before_body(self) -> None:
-        limits = self.server.limits
-        self.conn.rfile.start_body(time.monotonic() + limits.io_timeout + self.length / limits.body_rate)
+    def body_deadline(self) -> float:
+        """When the body must have arrived if it starts now (monotonic)."""
+        return time.monotonic() + self.server.limits.io_timeout + self.length / self.server.limits.body_rate
+
+    def invite_body(self) -> None:
+        """Tell a client that asked whether it may send its body to go on."""
         if self.expects_continue:
+            self.expects_continue = False
             self.conn.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.conn.wfile.flush()
 
+    def _before_body(self) -> None:
+        self.conn.rfile.start_body(self.body_deadline())
+        self.invite_body()
+
     def send_headers(self) -> None:
-        """Send the reply's headers; first decides whether what is left of the body is worth reading."""
-        left = getattr(self.rfile, "remaining", 0)
-        if left > _DRAINED or (left and self.expects_continue and self.rfile.untouched):
+        """Send the reply's headers. A body that nobody wanted is read away if it is here already, else the connection ends."""
+        if getattr(self.rfile, "remaining", 0) > self.server.limits.eager_bytes:
             self.close_connection = True
             self.conn.must_linger = True
         super().send_headers()
@@ -152,14 +158,26 @@ class Connection(cheroot_server.HTTPConnection):
         self.ssl_env: dict[str, Any] = {}
         self.established = False
         self.has_more = False
+        self.expired = False
         self.must_linger = False
+        self._draining = False
+        self._drained = 0
         self._request: Request | None = None
         self.deadline = time.monotonic() + server.limits.handshake_timeout
 
     def communicate(self) -> bool:
         """Do what can be done with the input that has arrived; False when the connection is to be closed. Never raises."""
+        if self._draining:
+            return self._drain()
+        return self._work() or (self.must_linger and self._start_draining())
+
+    def _work(self) -> bool:
         try:
             self.has_more = False
+            if self.expired:
+                self._try_refusing("408 Request Timeout")
+                self.must_linger = False
+                return False
             if self.established or self._handshake():
                 return self._serve()
             return True
@@ -193,24 +211,41 @@ class Connection(cheroot_server.HTTPConnection):
         return True
 
     def _serve(self) -> bool:
-        limits = self.server.limits
+        """Answer the requests that are complete; False when the connection is to be closed."""
         for _ in range(_TURN):
-            self.socket.settimeout(0)
             try:
-                head = self.rfile.take_head(limits.head_bytes)
+                if not self._complete():
+                    return True
             except cheroot_errors.MaxSizeExceeded:
                 self._try_refusing("431 Request Header Fields Too Large")
                 return False
-            if head is None:
-                self._wait_for_head()
-                return True
-            if not self._answer(head):
+            if not self._answer():
                 return False
             if not self.rfile.has_data():
-                self.deadline = time.monotonic() + limits.idle_timeout
+                self.deadline = time.monotonic() + self.server.limits.idle_timeout
                 return True
         self.has_more = True
         return True
+
+    def _complete(self) -> bool:
+        """Go on receiving a request, without blocking; True when it can be answered: its head is here, and a body if small."""
+        self.socket.settimeout(0)
+        limits = self.server.limits
+        request = self._request
+        if request is None:
+            head = self.rfile.take_head(limits.head_bytes)
+            if head is None:
+                self._wait_for_head()
+                return False
+            self.rfile.head_deadline = 0.0
+            self.requests_seen += 1
+            request = self._request = self.RequestHandlerClass(self.server, self)
+            request.parse(head)
+            if request.ready and 0 < request.length <= limits.eager_bytes:
+                self.deadline = request.body_deadline()
+                request.invite_body()
+                self.socket.settimeout(0)
+        return not request.ready or request.length > limits.eager_bytes or self.rfile.fill(request.length)
 
     def _wait_for_head(self) -> None:
         limits = self.server.limits
@@ -219,12 +254,15 @@ class Connection(cheroot_server.HTTPConnection):
         elif not self.rfile.head_deadline:
             self.deadline = self.rfile.head_deadline = time.monotonic() + limits.head_timeout
 
-    def _answer(self, head: bytes) -> bool:
-        """Answer one request; False when the connection is to be closed."""
-        self.rfile.head_deadline = 0.0
-        self.requests_seen += 1
-        request = self._request = self.RequestHandlerClass(self.server, self)
-        request.parse(head)
+    @property
+    def owes_answer(self) -> bool:
+        """True when a part of a request has arrived."""
+        return self.established and (self._request is not None or self.rfile.partial)
+
+    def _answer(self) -> bool:
+        """Answer the request; False when the connection is to be closed."""
+        request = self._request
+        assert request is not None
         if request.ready:
             try:
                 request.respond()
@@ -252,28 +290,45 @@ class Connection(cheroot_server.HTTPConnection):
         self.must_linger = True
 
     def close(self) -> None:
-        """Say goodbye and close; never raises, and blocks only for a peer that still sends a body nobody wants."""
+        """Say goodbye and close; never blocks, never raises."""
         self.rfile.close()
         try:
-            if self.established:
-                self.socket.settimeout(0)
-                with contextlib.suppress(OSError, ValueError):
-                    self.socket.unwrap()
-            if self.must_linger:
-                self._linger()
+            self._say_goodbye()
             self.socket.close()
         except OSError as error:
             log.debug("closing the connection of %s: %s", self.remote_addr, error)
 
-    def _linger(self) -> None:
-        """Throw away what the peer still sends, so that it gets to read the reply instead of a reset."""
-        end, left = time.monotonic() + _LINGER_TIME, _LINGER_BYTES
-        plain = socket.socket(fileno=self.socket.detach())
-        self.socket = plain
-        plain.shutdown(socket.SHUT_WR)
-        while left > 0 and (remaining := end - time.monotonic()) > 0:
-            plain.settimeout(remaining)
-            data = plain.recv(streams.CHUNK)
-            if not data:
-                return
-            left -= len(data)
+    def _say_goodbye(self) -> None:
+        if self.established:
+            self.established = False
+            self.socket.settimeout(0)
+            with contextlib.suppress(OSError, ValueError):
+                self.socket.unwrap()
+
+    def _start_draining(self) -> bool:
+        """End our side only: what the peer still sends is thrown away, so that it reads the reply instead of a reset."""
+        try:
+            self._say_goodbye()
+            self.socket = socket.socket(fileno=self.socket.detach())
+            self.socket.setblocking(False)
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            log.debug("closing the connection of %s: %s", self.remote_addr, error)
+            return False
+        self._draining = True
+        self.deadline = time.monotonic() + _DRAIN_TIME
+        return self._drain()
+
+    def _drain(self) -> bool:
+        """Throw away what has arrived; False at its end."""
+        try:
+            while self._drained < _DRAIN_BYTES:
+                data = self.socket.recv(streams.CHUNK)
+                if not data:
+                    return False
+                self._drained += len(data)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False

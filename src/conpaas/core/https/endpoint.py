@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import json
+import logging
 import os
 import pathlib
 import urllib.parse
@@ -21,6 +22,8 @@ _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _MAX_QUERY_FIELDS: Final = 100
 _CHUNK: Final = 64 * 1024
 _STATUS: Final = {status.value: f"{status.value} {status.phrase}" for status in http.HTTPStatus}
+
+log = logging.getLogger(__name__)
 
 StartResponse = Callable[..., Any]
 
@@ -73,6 +76,7 @@ class RpcEndpoint:
         try:
             self._authorize(peer)
         except errors.Forbidden as error:
+            log.info("refused %s: %s", environ.get("REMOTE_ADDR"), error)
             raise _Refused(rpc.failure(None, error, 403, "refused")) from error
         return peer
 

@@ -74,8 +74,12 @@ class Workers:
         with self._growing:
             if len(self._threads) < self._largest:
                 worker = _Worker(f"{self._name}-{len(self._threads)}", self._queue.get, self._give_back)
-                self._threads.append(worker)
-                worker.start()
+                try:
+                    worker.start()
+                except RuntimeError as error:
+                    log.warning("cannot start another worker: %s", error)
+                else:
+                    self._threads.append(worker)
 
     def stop(self) -> None:
         """End the workers; one that does not finish in time is left behind (it does not keep the process alive)."""

@@ -22,6 +22,9 @@ class Limits:
     upload_bytes: int = 4 * GIB
     """Any other body."""
 
+    eager_bytes: int = 64 * KIB
+    """A body up to this size is received before a worker is used. A client without certificate may send no more than this."""
+
     field_bytes: int = MIB
     """One form field that is not a file."""
 

@@ -108,7 +108,11 @@ class Parking:
         """Close what has waited too long, and accept again if that had to be interrupted."""
         now = time.monotonic()
         for descriptor, conn in self._waiting():
-            if conn.deadline < now:
+            if conn.deadline < now and conn.owes_answer:
+                conn.expired = True
+                self._unregister(descriptor)
+                self._ready(conn)
+            elif conn.deadline < now:
                 self._drop(descriptor, conn)
         if not self._accepting:
             self._accepting = True
@@ -139,7 +143,7 @@ class Parking:
     def _make_room(self) -> None:
         excess = len(self._selector.get_map()) - 2 - self._limit
         if excess >= 0:
-            self._evict(excess + 1)
+            self._evict(max(excess + 1, self._limit // 20))
 
     def _evict(self, count: int) -> None:
         """Close the connections whose time is up soonest, those without a finished handshake first."""

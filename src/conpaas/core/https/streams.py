@@ -60,6 +60,15 @@ class Reader:
                 return None
             self._buffer = self._buffer + data if self._buffer else data
 
+    def fill(self, size: int) -> bool:
+        """Receive what has arrived, without blocking; True when `size` bytes are there. Raises PeerGone."""
+        while len(self._buffer) < size:
+            data = self._receive_now()
+            if data is None:
+                return False
+            self._buffer += data
+        return True
+
     @property
     def partial(self) -> bool:
         """True when part of a request's head has arrived."""
@@ -168,11 +177,6 @@ class Body(cheroot_server.KnownLengthRFile):
     def __init__(self, reader: Reader, length: int, before: Callable[[], None]) -> None:
         super().__init__(reader, length)
         self._before: Callable[[], None] | None = before
-
-    @property
-    def untouched(self) -> bool:
-        """True when nothing was read of a body that has something."""
-        return self.remaining > 0 and self._before is not None
 
     def read(self, size: int | None = None) -> bytes:
         """Up to `size` bytes (None or negative: the rest); raises TimeoutError."""
