@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,8 +57,17 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def fresh_state(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The state directory of a Director that was only set up; copied for each test, as making a CA and a schema takes time."""
+    state = tmp_path_factory.mktemp("fresh") / "state"
+    director_app.make_director(config.load(state=state), components=False).stop()
+    return state
+
+
 @pytest.fixture
-def configuration(tmp_path: pathlib.Path) -> config.DirectorConfig:
+def configuration(tmp_path: pathlib.Path, fresh_state: pathlib.Path) -> config.DirectorConfig:
+    shutil.copytree(fresh_state, tmp_path / "state")
     return config.load(state=tmp_path / "state")
 
 
