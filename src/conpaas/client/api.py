@@ -175,12 +175,20 @@ class Director:
         fields: dict[str, Any] = {"manifest": manifest, "cloud": cloud}
         if background:
             fields["thread"] = "True"
-        reply = replies.mapping(self._post("/upload_manifest", fields), "an application")
+        reply = replies.mapping(self._manifest_call("/upload_manifest", fields), "an application")
         return None if reply.get("aid") is None else replies.integer(reply["aid"], "an application (aid)")
 
     def download_manifest(self, aid: int) -> Mapping[str, Any]:
         """The manifest that would create the application again."""
-        return replies.mapping(self._post(f"/download_manifest/{aid}", {}), "a manifest")
+        return replies.mapping(self._manifest_call(f"/download_manifest/{aid}", {}), "a manifest")
+
+    def _manifest_call(self, path: str, fields: Mapping[str, Any]) -> Any:
+        try:
+            return self._post(path, fields)
+        except errors.RemoteError as error:
+            if str(error).startswith("Not Found"):  # the Director's words for an address it does not have
+                raise errors.RemoteError("This ConPaaS director does not support manifests.", peer=self.url, method=path) from error
+            raise
 
     # -- services
 

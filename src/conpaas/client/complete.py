@@ -29,14 +29,19 @@ def applications(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 
 def services(service_type: str | None) -> Completer:
-    """Names of the services (of one type) of the application that stands before."""
+    """Names of the services (of one type) of the application that stands before; ids of those whose name is not unique."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         names = _names(ctx)
         word = str(ctx.params.get("app_name_or_id") or "")
         aids = {a["aid"] for a in names.get("applications", []) if word in (a["name"], str(a["aid"]))}
         fitting = [s for s in names.get("services", []) if s["aid"] in aids and service_type in (None, s["type"])]
-        return _items(((str(s["sid"]), f"{s['type']}: {s['name']}") for s in fitting), incomplete)
+        by_id = [(str(s["sid"]), f"{s['type']}: {s['name']}") for s in fitting]
+        if incomplete.isdigit():
+            return _items(by_id, incomplete)
+        taken = [s["name"] for s in names.get("services", []) if s["aid"] in aids]
+        by_name = [(s["name"], f"{s['type']} {s['sid']}") for s in fitting if taken.count(s["name"]) == 1]
+        return _items(by_name if len(by_name) == len(fitting) else [*by_name, *by_id], incomplete)
 
     return complete
 

@@ -63,6 +63,24 @@ def kind(error: BaseException) -> str:
     return code.name.lower()
 
 
+_HINTS = (
+    (re.compile(r"^Insufficient credits"), "'cps-user get_credit' tells what is left; an operator can add more"),
+    (re.compile(r"^Application \d+ has not started"), "start it with 'cps-application start APP'"),
+    (
+        re.compile(r"current state is '(PROLOGUE|ADAPTING|EPILOGUE)'"),
+        "an operation is under way; 'cps-tools wait APP SRV' waits",
+    ),
+    (re.compile(r"current state is 'ERROR'"), "'cps-service recover APP SRV' brings it back, 'cps-tools history APP SRV' says why"),
+    (re.compile(r"^User authentication failed"), "check the user name (--username) and the password"),
+)
+
+
+def hint(error: BaseException) -> str | None:
+    """What to do about `error`: its own hint, else one for the servers' fixed texts."""
+    own = error.hint if isinstance(error, errors.ConPaaSError) else None
+    return own or next((advice for pattern, advice in _HINTS if pattern.search(str(error))), None)
+
+
 def contact_error(error: errors.Unreachable, peer: str, url: str) -> errors.ConPaaSError:
     """Turn a failed connection to the `director` or `manager` into the sentence that names it and the way out."""
     if _is_verification_failure(error):

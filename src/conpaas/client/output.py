@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from conpaas.client import failures
-from conpaas.core import errors
 
 STATE_COLOURS = {
     "RUNNING": "32", "DONE": "32",
@@ -116,7 +115,7 @@ class Output:
     def error(self, error: BaseException) -> None:
         """Print an error: one `ERROR: …` line (more if the text has more) and its hint, or a JSON object in JSON form."""
         message = str(error) or type(error).__name__
-        hint = error.hint if isinstance(error, errors.ConPaaSError) else None
+        hint = failures.hint(error)
         if self.form == "json":
             described = {"error": message, "kind": failures.kind(error), "exit_code": int(failures.exit_code(error))}
             if hint:

@@ -47,7 +47,8 @@ def run(command: Callable[[], click.Command], program: str, args: Sequence[str] 
         result = command().main(arguments, prog_name=program, standalone_mode=False, complete_var=COMPLETE_VARIABLE, obj=factory)
         sys.stdout.flush()
     except Exception as error:  # noqa: BLE001 - the one place where every error becomes a sentence and an exit code
-        return report(error, early, debug=opened[-1].settings.debug if opened else "--debug" in arguments or "-d" in arguments)
+        debug = opened[-1].settings.debug if opened else "--debug" in arguments or "-d" in arguments
+        return report(error, opened[-1].out if opened else early, debug=debug)
     except KeyboardInterrupt:
         return _interrupted(opened[-1].resume_hint if opened else None)
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
@@ -82,11 +83,17 @@ def _early_options(arguments: Sequence[str]) -> output.Output:
     """The output for errors, also for those that come before the line is understood."""
     form, color = "table", "auto"
     for before, token in zip(("", *arguments), arguments, strict=False):
-        if token in ("-ojson", "--output=json") or (before in ("-o", "--output") and token == "json"):  # noqa: S105
+        option, equals, value = token.partition("=")
+        if token == "-ojson" or (equals and value == "json" and _is_output(option)) or (token == "json" and _is_output(before)):  # noqa: S105
             form = "json"
         if token.startswith("--color=") or before == "--color":
             color = token.removeprefix("--color=")
     return output.Output(form, color)
+
+
+def _is_output(option: str) -> bool:
+    """True for -o, --output and what is short for it."""
+    return option == "-o" or (len(option) > 2 and "--output".startswith(option))
 
 
 def _usage_error(error: click.ClickException, early: output.Output) -> int:

@@ -34,7 +34,7 @@ def test_first_contact_needs_acceptance_and_shows_the_fingerprint(platform: Any)
 def test_a_wrong_password_is_an_authentication_failure(platform: Any) -> None:
     done = platform.run("cps-user", "get_certificate", "-y", "--username", "bob", "--director_url", platform.url, CPS_PASSWORD="wrong")
     assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr.splitlines()[-1] == "ERROR: User authentication failed"
+    assert "ERROR: User authentication failed" in done.stderr.splitlines()
     assert not (platform.home / ".conpaas" / "cert.pem").exists()
 
 
@@ -157,7 +157,7 @@ def test_completion_offers_names_and_never_fails(platform: Any) -> None:
     line = {"_CPS_COMPLETE": "bash_complete", "COMP_WORDS": "cps-tools application start ", "COMP_CWORD": "3"}
     assert "plain,shop" in platform.run("cps-tools", **line).stdout
     line |= {"COMP_WORDS": "cps-generic run shop ", "COMP_CWORD": "3"}
-    assert platform.run("cps-generic", **line).stdout == "plain,2\n"
+    assert platform.run("cps-generic", **line).stdout == "plain,my generic\n"
     offline = platform.run("cps-generic", **line, CPS_DIRECTOR_URL="https://127.17.3.9:1")
     assert (offline.returncode, offline.stdout.strip(), offline.stderr) == (0, "", "")
 

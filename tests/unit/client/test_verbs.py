@@ -266,6 +266,26 @@ def test_errors_are_objects_in_json(cps: Any) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("Insufficient credits", "cps-user get_credit"),
+        ("Wrong service state: was expecting one of ['RUNNING'] but current state is 'ADAPTING'", "cps-tools wait"),
+        ("Wrong service state: was expecting one of ['RUNNING'] but current state is 'ERROR'", "cps-service recover"),
+    ],
+)
+def test_refusals_come_with_a_way_out(cps: Any, wire: Any, text: str, hint: str) -> None:
+    wire.manager["add_nodes"] = errors.RemoteError(text)
+    shown = cps("generic add_nodes 1 2").err.splitlines()
+    assert shown[0] == f"ERROR: {text}"
+    assert hint in shown[1]
+
+
+def test_a_director_without_manifests_says_so(cps: Any, wire: Any) -> None:
+    wire.director["/upload_manifest"] = errors.RemoteError("Not Found: POST /upload_manifest")
+    assert cps("application manifest m.json").err == "ERROR: This ConPaaS director does not support manifests.\n"
+
+
 def test_a_refusal_of_the_director_is_a_failure(cps: Any, wire: Any) -> None:
     wire.director["/renameapp/1"] = False
     assert cps("application rename 1 x").code == 1
