@@ -53,7 +53,6 @@ def make_director(
             hint=f"Run it as the owner of {configuration.state_dir}, or name another directory with --state.",
         ) from error
     director = runtime.Director(config=configuration, database=db.open(configuration.database_uri), authority=authority, clock=clock)
-    director.components["metrics"] = metrics.RequestCounters()
     director.add_loop("credits", configuration.credit_interval, lambda: credits.tick(director))
     director.add_loop("throttle", PRUNE_INTERVAL, lambda: _prune(director))
     if components:
@@ -105,8 +104,7 @@ def _begin() -> None:
 def _end(response: flask.Response) -> flask.Response:
     seconds = time.monotonic() - flask.g.get("began", time.monotonic())
     rule = flask.request.url_rule.rule if flask.request.url_rule else "unknown"
-    counters: metrics.RequestCounters = runtime.current().components["metrics"]
-    counters.count(rule, response.status_code, seconds)
+    metrics.count_request(rule, response.status_code, seconds)
     who = flask.g.get("caller", flask.request.remote_addr)
     # The path without its query: queries of classic clients may carry what nobody should read in a log.
     log.info("%s %s by %s: %s in %.0f ms", flask.request.method, flask.request.path, who, response.status_code, seconds * 1000)

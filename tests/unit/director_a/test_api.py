@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 import zipfile
 from typing import Any
 
@@ -294,7 +295,8 @@ def test_operators_revoke_certificates(director: runtime.Director, api: conftest
 def test_health_and_metrics(api: conftest.Api, alice: models.User) -> None:
     assert api.get("/health").get_json() == {"status": "ok", "version": conpaas.__version__}
     page = api.get("/metrics").get_data(as_text=True)
-    assert 'conpaas_director_requests_total{endpoint="/health",status="200"} 1' in page
+    assert re.search(r'^conpaas_director_requests_total\{endpoint="/health",status="200"\} [1-9]', page, re.MULTILINE)
+    assert "process_resident_memory_bytes" in page
     assert "conpaas_director_users 1" in page
     assert 'conpaas_director_applications{status="INIT"} 1' in page
 

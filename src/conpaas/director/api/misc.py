@@ -8,6 +8,7 @@ import flask
 import sqlalchemy as sa
 
 import conpaas
+from conpaas.core import metrics as core_metrics
 from conpaas.core import services
 from conpaas.director import config, endpoint, metrics, models, runtime
 
@@ -57,7 +58,7 @@ def health() -> dict[str, Any]:
 @endpoint.endpoint(blueprint, "/metrics", methods=["GET"], auth="none")
 def metrics_page() -> flask.Response:
     """Counts of requests, users, applications and VMs in the Prometheus text format; nothing that belongs to one user."""
-    return flask.Response(metrics.page(runtime.current()), content_type="text/plain; version=0.0.4; charset=utf-8")
+    return flask.Response(metrics.page(runtime.current()), content_type=core_metrics.CONTENT_TYPE)
 
 
 @endpoint.endpoint(blueprint, "/api", methods=["GET"], auth="none")
