@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PARALLEL_CALLS = 32
+KEPT_CONNECTIONS = 128
 
 
 class AgentCaller(abc.ABC):
@@ -119,7 +120,7 @@ class HttpsAgentCaller(AgentCaller):
         """A caller that accepts only agents of one user's application."""
         from conpaas.core.https import client, identity
 
-        return cls(client.RpcClient(credentials, identity.expect_agent(uid, aid), pool_size=PARALLEL_CALLS), port)
+        return cls(client.RpcClient(credentials, identity.expect_agent(uid, aid), pool_size=KEPT_CONNECTIONS), port)
 
     def close(self) -> None:
         super().close()

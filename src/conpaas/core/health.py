@@ -1,8 +1,9 @@
 """Watching the agents: a node that no longer answers is taken out of service and replaced.
 
 One thread decides, a bounded pool asks. A node counts as lost when it has been silent for `lost_after` seconds, when the Director no longer
-knows its VM, or when somebody reports it. What is lost is remembered in the store, so that a replacement that could not be had (credits,
-quota, a Director that is down) is tried again, with growing pauses, until it comes.
+knows its VM, or when somebody reports it. Silence counts only while somebody else (the Director, another node) was heard: a manager whose
+own network fails gives nobody up. What is lost is remembered in the store, so that a replacement that could not be had (credits, quota, a
+Director that is down) is tried again, with growing pauses, until it comes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PINGS_PER_SECOND = 100.0
 """Healthy nodes beyond what this rate allows within one interval are asked less often."""
 
 FAILURES = 2
-"""Failed calls in a row, at least, before silence counts."""
+"""Failed calls, at least, before silence counts."""
 
 FIRST_PAUSE = 30.0
 LONGEST_PAUSE = 600.0
@@ -51,20 +52,16 @@ class HealthSettings:
 
 @dataclasses.dataclass
 class Watch:
-    """What is known of one node. `begun` is when the call under way began, `silent_since` when the first of the failed calls did."""
+    """What is known of one node. `silent_since` is when the first of the failed calls began; `failures` counts those that began after
+    somebody else was heard."""
 
     due: float = 0.0
     queued: bool = False
-    begun: float | None = None
     silent_since: float | None = None
     failures: int = 0
-    answered: float | None = None
 
     def lost(self, now: float, lost_after: float) -> bool:
-        since = self.silent_since if self.silent_since is not None else self.begun
-        if since is None or now - since < lost_after:
-            return False
-        return self.failures >= FAILURES or self.begun is not None
+        return self.silent_since is not None and now - self.silent_since >= lost_after and self.failures >= FAILURES
 
 
 class Host(Protocol):
@@ -99,6 +96,7 @@ class HealthMonitor:
         self._reported: dict[str, str] = {}
         self._pauses: dict[int, tuple[int, float]] = collections.defaultdict(lambda: (0, 0.0))
         self._inventory: tuple[float, set[str] | None] = (float("-inf"), None)
+        self._heard = float("-inf")
         self._woken = False
         self._closed = False
 
@@ -188,56 +186,53 @@ class HealthMonitor:
             watch = self._watches.get(one.id)
             if watch is None or self._closed:
                 return
-            watch.begun = begun
         failure: errors.ConPaaSError | None = None
         try:
-            self._host.agents.get(one, "check_process", _timeout=max(0.5, self._settings.lost_after / 2))
+            self._host.agents.get(one, "check_process", _timeout=max(0.5, self._settings.lost_after / 4))
         except errors.Unreachable as error:
             failure = error
         except errors.ConPaaSError as error:
             _log.debug("node %s answered with an error: %s", one.id, error)
         with self._changed:
-            watch.queued, watch.begun = False, None
+            watch.queued = False
             if failure is None:
-                watch.silent_since, watch.failures, watch.answered = None, 0, self._clock()
+                self._heard = self._clock()
+                watch.silent_since, watch.failures = None, 0
                 watch.due = self._clock() + interval
-            else:
+                return
+            if watch.silent_since is None:
+                watch.silent_since = begun
+                _log.warning("node %s does not answer: %s", one.id, failure)
+            elif watch.silent_since <= self._heard <= begun:
                 watch.failures += 1
-                if watch.silent_since is None:
-                    watch.silent_since = begun
-                    _log.warning("node %s does not answer: %s", one.id, failure)
-                watch.due = self._clock() + self._settings.interval / 2
+            watch.due = self._clock() + self._settings.interval / 2
 
     def _find_lost(
         self, watched: dict[str, tuple[manager.BaseManager, node.ServiceNode]], now: float
     ) -> list[tuple[manager.BaseManager, node.ServiceNode, str]]:
         with self._changed:
             reasons = dict(self._reported)
-            silent = [key for key, watch in self._watches.items() if watch.silent_since is not None]
+            silent = {key: watch.silent_since for key, watch in self._watches.items() if watch.silent_since is not None}
             expired = [key for key, watch in self._watches.items() if watch.lost(now, self._settings.lost_after)]
-            recently = now - 2 * self._settings.lost_after
-            others_answer = any(watch.answered is not None and watch.answered > recently for watch in self._watches.values())
-        if silent or expired:
-            known = self._known_to_director(now)
+        if silent:
+            asked, known = self._known_to_director(now)
             if known is not None:
-                reasons |= {key: "its VM is gone" for key in silent if key not in known}
-            if known is not None or others_answer:
-                reasons |= {key: "it does not answer" for key in expired if key not in reasons}
-            elif expired:
-                _log.warning("neither the Director nor any node answers; %d nodes are not given up, the fault may be here", len(expired))
+                reasons |= {key: "its VM is gone" for key, since in silent.items() if since <= asked and key not in known}
+            reasons |= {key: "it does not answer" for key in expired if key not in reasons}
         return [(*watched[key], reason) for key, reason in reasons.items() if key in watched]
 
-    def _known_to_director(self, now: float) -> set[str] | None:
-        """Ids of the running VMs on the Director's record, None when it does not answer. Asked at most every few seconds."""
+    def _known_to_director(self, now: float) -> tuple[float, set[str] | None]:
+        """When the Director was asked, and the ids of its running VMs (None: no answer). It is asked at most every few seconds."""
         asked, known = self._inventory
         if now - asked >= INVENTORY_PAUSE:
             try:
                 known = {_node_id(values) for values in self._host.callbacker.list_nodes() if _is_running(values)}
+                self._heard = self._clock()
             except errors.ConPaaSError as error:
                 _log.info("the Director's inventory cannot be had: %s", error)
                 known = None
             self._inventory = (now, known)
-        return known
+        return self._inventory
 
     def _act(self, service: manager.BaseManager, lost: list[tuple[node.ServiceNode, str]], now: float) -> None:
         """Replace what was lost just now; else, when the pause is over, what still waits for a replacement."""

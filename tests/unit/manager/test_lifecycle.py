@@ -44,7 +44,7 @@ def test_nodes_are_added_with_the_default_role_for_count(running: testing.Harnes
 
 def test_the_newest_nodes_are_removed(running: testing.Harness) -> None:
     running.add_nodes({"node": 2})
-    first, second, third = ids(running)
+    first, second, _newest = ids(running)
     running.remove_nodes({"node": 1})
     assert ids(running) == [first, second]
     running.check()
@@ -170,7 +170,9 @@ def test_the_last_node_stays(running: testing.Harness) -> None:
     assert refusal(running, "remove_nodes", service_id=1, nodes={"node": 1}) == "Requesting to delete 1 nodes while none can be removed"
     running.add_nodes({"node": 2})
     assert refusal(running, "remove_nodes", service_id=1, nodes={"node": 3}) == "Requesting to delete 3 nodes while only 2 can be removed"
-    assert refusal(running, "remove_nodes", service_id=1, nodes={"extra": 1}) == "Requesting to delete 1 extra nodes while none can be removed"
+    assert (
+        refusal(running, "remove_nodes", service_id=1, nodes={"extra": 1}) == "Requesting to delete 1 extra nodes while none can be removed"
+    )
 
 
 def test_unknown_service_types_are_refused(harness: testing.Harness) -> None:
@@ -246,7 +248,7 @@ def test_node_info_and_logs(running: testing.Harness) -> None:
     }
     assert running.call("get_agent_log", agentId=one.id) == {"log": "None None None"}
     assert running.call("get_agent_log", 0, agentId=one.id, filename="cpsagent.log", offset=3, limit=9) == {"log": "cpsagent.log 3 9"}
-    with pytest.raises(errors.RemoteError, match="'x' must be one of \\['cpsagent.log'\\]"):
+    with pytest.raises(errors.RemoteError, match=r"'x' must be one of \['cpsagent\.log'\]"):
         running.call("get_agent_log", agentId=one.id, filename="x")
     with pytest.raises(errors.RemoteError, match="Failed to read log"):
         running.call("get_manager_log", 0)
