@@ -22,17 +22,17 @@ Needs bash, runit and util-linux on the host.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
 import pathlib
 import shutil
-import socket
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from typing import TypeVar
 
@@ -106,15 +106,15 @@ class DummyCloud(base.Cloud):
         failing = faults.failing([spec.index for spec in request.specs])
         specs = {spec.index: spec for spec in request.specs}
         code = resources.code_sha256()
-        records, reservations = self._allot(request, failing)
+        records, claims = self._allot(request, failing)
         reasons = {index: "the cloud was told to fail it (fail_create)" for index in failing if index not in records}
         try:
             failures = self._each(
-                records.values(), lambda record: self._complete(record, specs[record.index], reservations.get(record.index), faults, code)
+                records.values(), lambda record: self._complete(record, specs[record.index], claims.get(record.index), faults, code)
             )
         finally:
-            for holder in reservations.values():
-                holder.close()
+            for claim in claims.values():
+                claim.close()
         reasons |= {record.index: str(error) for record, error in failures}
         nodes = [self._node(records[index], self._attachments()) for index in sorted(records)]
         if reasons:
@@ -185,8 +185,8 @@ class DummyCloud(base.Cloud):
         Returns the ids of the VMs switched on; raises CloudError, after trying all, when some could not be.
         """
         with self.store.locked():
-            self.store.sweep()
             self.volumes.sweep()
+            self.store.sweep()
         self.store.empty_trash()
         started: list[str] = []
         failures = self._each([record for record in self.store.list_vms() if record.boot_id], lambda record: self._resume(record, started))
@@ -194,8 +194,8 @@ class DummyCloud(base.Cloud):
             raise errors.CloudError("; ".join(f"{record.vmid} could not be switched on: {error}" for record, error in failures))
         return sorted(started)
 
-    def _allot(self, request: base.NodeRequest, failing: set[int]) -> tuple[dict[int, dummy_store.VmRecord], dict[int, socket.socket]]:
-        """Records of all nodes of the request, the missing ones made now, and the reservations of the new ones' addresses."""
+    def _allot(self, request: base.NodeRequest, failing: set[int]) -> tuple[dict[int, dummy_store.VmRecord], dict[int, dummy_vm.Claim]]:
+        """Records of all nodes of the request, the missing ones made now, and the claims on the new ones, for this process to boot them."""
         with self.store.locked():
             existing = self.store.list_vms()
             records = {record.index: record for record in existing if record.key == request.key}
@@ -207,15 +207,22 @@ class DummyCloud(base.Cloud):
             counters = self.store.counters()
             vmids = [dummy_store.next_id(counters, "i") for _ in wanted]
             addresses = self.pool.take(len(wanted), {record.ip for record in existing}, counters.get("address"))
-            counters["address"] = addresses[-1][0]
-            self.store.save_counters(counters)
-            reservations = {}
-            for spec, vmid, (ip, holder) in zip(wanted, vmids, addresses, strict=True):
-                reservations[spec.index] = holder
-                records[spec.index] = _record(spec, vmid, ip, request.key)
-                self.store.add_vm(records[spec.index], spec.user_data)
-            file.sync_directory(self.store.vms)
-        return records, reservations
+            claims = {
+                spec.index: dummy_vm.Claim(dummy_vm.Guard(self.store.vm_directory(vmid)), holder)
+                for spec, vmid, (_, holder) in zip(wanted, vmids, addresses, strict=True)
+            }
+            with contextlib.ExitStack() as undo:
+                for claim in claims.values():
+                    undo.callback(claim.close)
+                counters["address"] = addresses[-1][0]
+                self.store.save_counters(counters)
+                for spec, vmid, (ip, _) in zip(wanted, vmids, addresses, strict=True):
+                    records[spec.index] = _record(spec, vmid, ip, request.key)
+                    self.store.add_vm(records[spec.index], spec.user_data)
+                    claims[spec.index].guard.acquire()
+                file.sync_directory(self.store.vms)
+                undo.pop_all()
+        return records, claims
 
     def _check_room(self, existing: int, wanted: int) -> None:
         limit = self._quota["MAX_VMS"]
@@ -232,39 +239,32 @@ class DummyCloud(base.Cloud):
                 raise errors.QuotaExceeded(f"This host has {free() // MB} MB of {what} left, and {wanted} more VMs need {need} MB")
 
     def _complete(
-        self, record: dummy_store.VmRecord, spec: base.NodeSpec, holder: socket.socket | None, faults: dummy_faults.Faults, code: str
+        self, record: dummy_store.VmRecord, spec: base.NodeSpec, claim: dummy_vm.Claim | None, faults: dummy_faults.Faults, code: str
     ) -> None:
-        """Brings a VM that has a record up to where it was asked to be: with its volumes, and switched on once."""
+        """Brings a VM that has a record up to where it was asked to be: with its volumes, and switched on once.
+
+        Without a claim somebody else made the record: that one boots it, or has died before, which leaves the VM to us.
+        """
         for volume in spec.volumes:
             if faults.fail_volume_create or faults.fail_volume_attach:
                 raise errors.CloudError("the cloud was told to fail its volumes")
             request = base.VolumeRequest(f"{record.uuid}/{volume.device}", volume.name, volume.size, record.vmid, spec.tags)
             self.volumes.attach(self._make_volume(request).vol_id, record.vmid, volume.device, owned=True)
+        if claim is not None:
+            self._switch_on(record, claim, faults, code)
+            return
         directory = self.store.vm_directory(record.vmid)
         with dummy_vm.guarded(directory) as guard:
             if guard is not None and not dummy_vm.was_started(directory) and not record.halted:
-                self._switch_on(record, guard, holder, faults, code)
+                with _claim(guard, record) as late:
+                    self._switch_on(record, late, faults, code)
 
-    def _switch_on(
-        self, record: dummy_store.VmRecord, guard: dummy_vm.Guard, holder: socket.socket | None, faults: dummy_faults.Faults, code: str
-    ) -> None:
-        """Boots a VM that is off. `holder` is the reservation of its address, if the caller has it."""
-        reservation = holder or dummy_vm.reserve_address(record.ip)
-        if reservation is None:
-            raise errors.CloudError(f"the address {record.ip} is used by another cloud on this host")
-        try:
-            record = dataclasses.replace(record, boot_id=_boot_id(), isolation=self.isolation, halted=False)
-            self.store.save_vm(record)
-            dummy_vm.start(
-                guard,
-                reservation,
-                isolation=record.isolation,
-                boot=dummy_vm.Boot(faults.boot_delay_s, faults.never_boot, faults.lose_after_s),
-                environment=self._environment(record, code),
-            )
-        finally:
-            if holder is None:
-                reservation.close()
+    def _switch_on(self, record: dummy_store.VmRecord, claim: dummy_vm.Claim, faults: dummy_faults.Faults, code: str) -> None:
+        """Boots a VM that is off."""
+        record = dataclasses.replace(record, boot_id=_boot_id(), isolation=self.isolation, halted=False)
+        self.store.save_vm(record)
+        boot = dummy_vm.Boot(faults.boot_delay_s, faults.never_boot, faults.lose_after_s)
+        dummy_vm.start(claim, isolation=record.isolation, boot=boot, environment=self._environment(record, code))
 
     def _environment(self, record: dummy_store.VmRecord, code: str) -> dict[str, str]:
         root = self.store.vm_directory(record.vmid) / "root"
@@ -315,7 +315,8 @@ class DummyCloud(base.Cloud):
             self.volumes.connect(volume)
         with dummy_vm.guarded(directory) as guard:
             if guard is not None and self._state_when_off(self.store.vm(record.vmid)) != base.NodeState.TERMINATED:
-                self._switch_on(record, guard, None, dataclasses.replace(self._faults(), boot_delay_s=0.0), resources.code_sha256())
+                with _claim(guard, record) as claim:
+                    self._switch_on(record, claim, dataclasses.replace(self._faults(), boot_delay_s=0.0), resources.code_sha256())
                 started.append(record.vmid)
 
     def _make_volume(self, request: base.VolumeRequest) -> dummy_store.VolumeRecord:
@@ -403,6 +404,16 @@ def _attempt(work: Callable[[_Item], None], item: _Item) -> Exception | None:
     except (errors.ConPaaSError, OSError) as error:
         return error
     return None
+
+
+@contextlib.contextmanager
+def _claim(guard: dummy_vm.Guard, record: dummy_store.VmRecord) -> Iterator[dummy_vm.Claim]:
+    """A claim on a VM whose guard the caller has; CloudError when its address is taken meanwhile."""
+    holder = dummy_vm.reserve_address(record.ip)
+    if holder is None:
+        raise errors.CloudError(f"the address {record.ip} is used by another cloud on this host")
+    with holder:
+        yield dummy_vm.Claim(guard, holder)
 
 
 def _record(spec: base.NodeSpec, vmid: str, ip: str, key: str) -> dummy_store.VmRecord:

@@ -90,6 +90,19 @@ class Guard:
         return self._descriptor
 
 
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What it takes to boot a VM: its guard and the reservation of its address. Both end with whoever has them, VM included."""
+
+    guard: Guard
+    address: socket.socket
+
+    def close(self) -> None:
+        """Gives up this process's part; a VM started meanwhile keeps its own."""
+        self.guard.release()
+        self.address.close()
+
+
 @contextlib.contextmanager
 def guarded(directory: pathlib.Path) -> Iterator[Guard | None]:
     """The VM's guard, or None when it is with somebody else."""
@@ -134,11 +147,11 @@ def reserve_address(ip: str) -> socket.socket | None:
     return holder
 
 
-def start(guard: Guard, address: socket.socket, *, isolation: str, boot: Boot, environment: Mapping[str, str]) -> None:
-    """Switches the VM on; returns at once. The VM goes on when this process ends. `guard` and `address` stay with the caller to close."""
-    directory = guard.directory
+def start(claim: Claim, *, isolation: str, boot: Boot, environment: Mapping[str, str]) -> None:
+    """Switches the VM on; returns at once. The VM goes on when this process ends. The claim stays with the caller to close."""
+    directory = claim.guard.directory
     (directory / "pid").unlink(missing_ok=True)
-    passed = (guard.fileno(), address.fileno())
+    passed = (claim.guard.fileno(), claim.address.fileno())
     arguments = _arguments(directory, passed, isolation, boot)
     with (directory / "console.log").open("ab") as console:
         try:

@@ -138,7 +138,7 @@ class Volumes:
         """Frees loop devices of volumes that are unknown or not attached (inside the store's lock)."""
         wanted = {self._data(record).resolve() for record in self.store.list_volumes() if record.vmid is not None and record.kind == LOOP}
         for image, device in _loops().items():
-            if image.parent == self.store.volumes.resolve() and image not in wanted:
+            if image.is_relative_to(self.store.directory.resolve()) and image not in wanted:
                 _run(["losetup", "--detach", str(device)], f"The loop device {device} cannot be freed")
 
     def _data(self, record: dummy_store.VolumeRecord) -> pathlib.Path:
