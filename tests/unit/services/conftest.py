@@ -34,7 +34,7 @@ def make_archive(tmp_path: pathlib.Path) -> MakeArchive:
 
 
 class Stage:
-    """Decides what happens when a node launches a script: `returns` by file name (default 0); scripts in `stay` go on until they are ended."""
+    """Decides what happens to scripts: `returns` by file name (default 0); those in `stay` go on until they are ended."""
 
     def __init__(self) -> None:
         self.returns: dict[str, int] = {}

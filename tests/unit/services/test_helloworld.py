@@ -46,7 +46,7 @@ def test_a_dead_agent_gives_its_error_and_the_others_their_text(helloworld: harn
 
 
 def test_the_text_of_a_stopped_service_is_for_nodes_to_come(helloworld: harness.Harness) -> None:
-    text = "50% $HOME `id` \"quoted\" ünï"
+    text = '50% $HOME `id` "quoted" ünï'
     assert helloworld.call("set_string", string=text) == {}
     assert helloworld.call("get_string") == {"string": text}
     helloworld.start()

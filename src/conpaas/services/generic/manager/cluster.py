@@ -20,6 +20,7 @@ MASTER = "master"
 _PATIENCE = 30.0
 """Seconds an agent may give no answer (it restarts, the network hiccups) before that is a failure."""
 _LONG_POLL = 20
+_NODE_LEFT = "the node left the service"
 
 log = logging.getLogger(__name__)
 
@@ -149,12 +150,17 @@ class Cluster:
     def refresh(self, nodes: Sequence[node.ServiceNode], is_idle: Callable[[], bool] = lambda: False) -> None:
         """Bring the records of unfinished runs up to date, as far as the nodes answer.
 
-        A run that its node does not know is closed if `is_idle`: then nobody is about to start it any more.
+        If `is_idle` nobody is about to start anything: runs that their node does not know are closed, and those on nodes that are gone.
         """
         by_id = {one.id: one for one in nodes}
-        todo = [(by_id[node_id], run) for run, open_nodes in self._runs.open_parts().items() for node_id in open_nodes if node_id in by_id]
+        unfinished = self._runs.open_parts()
+        idle = bool(unfinished) and is_idle()
+        for run, open_nodes in unfinished.items():
+            gone = [node_id for node_id in open_nodes if node_id not in by_id]
+            if idle and gone:
+                self._runs.update(run, dict.fromkeys(gone, runs.failed(_NODE_LEFT)))
+        todo = [(by_id[node_id], run) for run, open_nodes in unfinished.items() for node_id in open_nodes if node_id in by_id]
         wanted = list({one.id: one for one, _ in todo}.values())
-        idle = bool(todo) and is_idle()
 
         def ask(one: node.ServiceNode) -> None:
             for other, run in todo:
@@ -179,7 +185,7 @@ class Cluster:
 
     def _close_parts(self, one: node.ServiceNode) -> None:
         for run in self._runs.open_parts(one.id):
-            self._runs.update(run, {one.id: runs.failed("the node left the service")})
+            self._runs.update(run, {one.id: runs.failed(_NODE_LEFT)})
 
 
 def _begun(command: str, answer: Mapping[str, Any]) -> dict[str, Any]:
