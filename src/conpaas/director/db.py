@@ -185,3 +185,9 @@ def take_lease(database: Database, name: str, owner: str, now: float, seconds: f
         if taken.rowcount:  # type: ignore[attr-defined]
             return True
         return insert_if_absent(session, models.Lease(name=name, owner=owner, until=now + seconds))
+
+
+def release_leases(database: Database, owner: str) -> None:
+    """Let others take over the background tasks of a process that ends, at once."""
+    with database.session() as session:
+        session.execute(sa.delete(models.Lease).where(models.Lease.owner == owner))

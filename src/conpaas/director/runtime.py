@@ -90,6 +90,7 @@ class Director:
         for thread in self._threads:
             thread.join(timeout)
         self._threads.clear()
+        db.release_leases(self.database, self.owner)
         while self._shutdown:
             try:
                 self._shutdown.pop()()
@@ -100,8 +101,8 @@ class Director:
     def attempt(self, loop: Loop) -> None:
         """One pass of a loop, if it is this process's turn; what it raises is logged."""
         try:
-            # A lease outlives one interval: a process that dies frees the task, one that lives keeps it.
-            lease = max(3 * loop.interval, 30.0)
+            # A lease outlives one interval and a slow pass: who lives keeps the task, who was killed loses it soon.
+            lease = 1.5 * loop.interval + 15.0
             if loop.everywhere or db.take_lease(self.database, loop.name, self.owner, self.clock().timestamp(), lease):
                 loop.run()
         except Exception:  # a background task must survive any failure of one pass

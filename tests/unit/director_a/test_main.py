@@ -11,7 +11,7 @@ import pytest
 from click import testing
 
 from conpaas.director import app as director_app
-from conpaas.director import auth, config, main, runtime, setup, users
+from conpaas.director import auth, config, db, main, runtime, setup, users
 
 from . import conftest
 
@@ -193,3 +193,14 @@ class TestBackgroundWork:
             for loop in process._loops[-2:]:
                 process.attempt(loop)
         assert done == ["one", "each one", "each two"]
+
+    def test_who_ends_hands_the_work_over_at_once(self, director: runtime.Director) -> None:
+        other = runtime.Director(director.config, db.open(director.config.database_uri), director.authority, director.clock)
+        done: list[str] = []
+        for process, name in ((other, "first"), (director, "second")):
+            process.add_loop("work", 3600, lambda name=name: done.append(name))
+        other.attempt(other._loops[-1])
+        director.attempt(director._loops[-1])
+        other.stop()
+        director.attempt(director._loops[-1])
+        assert done == ["first", "second"]
