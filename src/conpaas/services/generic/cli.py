@@ -65,7 +65,7 @@ def _add_run_verbs(group: Any) -> None:
         """Print what a script wrote on one node."""
         chosen = {"run": run} if run else {"script": script}
         reply = service.get("get_script_output", agentId=agent_id, stream=stream, **chosen)
-        service.show(service.field(reply, "output", str), reply)
+        service.show(service.field(reply, "output", str).removesuffix("\n"), reply)
 
     @group.verb("get_time_limits")
     def get_time_limits(service: Any) -> None:
