@@ -11,9 +11,11 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from conpaas.core import agent as base_agent
 from conpaas.core import application, config, errors, expose, faults, log, manager, node, operations, paths, rpc, services, states
 from conpaas.core.state import records
 from conpaas.testing import simulation
+from conpaas.testing import supervisor as simulated
 
 _MEMORY = pathlib.Path("/dev/shm")  # noqa: S108 - only a faster place for a private temporary directory
 
@@ -116,7 +118,10 @@ class Harness:
         text += f"TYPE = {self.type.agent_name}\nSERVICE_ID = {service_id}\nMANAGER_IP = 10.0.0.1\n{filled}"
         path = where / "config.cfg"
         path.write_text(text)
-        return agent_class(config.Config.read(path, main="agent"))
+        made = agent_class(config.Config.read(path, main="agent"))
+        if isinstance(made, base_agent.BaseAgent):
+            made.supervisor = simulated.SimulatedSupervisor()
+        return made
 
     # Life and death of the manager
 
