@@ -22,6 +22,7 @@ from conpaas.core import (
     lifecycle,
     log,
     manager,
+    metrics,
     node,
     params,
     paths,
@@ -43,6 +44,10 @@ NODES_LIMIT = 1000
 _SERVICE = params.Param("service_id", params.Integer(), help="the number of a service")
 _CLOUD = params.Param("cloud", params.Text(max_length=64), default=node.DEFAULT_CLOUD, help="where to get nodes")
 _NODES = params.Param("nodes", params.Mapping(params.Integer(), max_items=64), help="how many nodes of each role")
+
+_OPERATIONS = metrics.Counter("conpaas_operations_total")
+_CALLS = metrics.Counter("conpaas_calls_total")
+_SECONDS = metrics.Counter("conpaas_call_seconds_total")
 
 _KINDS = {kind.name: kind for kind in (*lifecycle.KINDS, *volumes.KINDS)}
 _VOLUME_KINDS = frozenset(kind.name for kind in volumes.KINDS)
@@ -192,10 +197,24 @@ class ApplicationManager(application_calls.ApplicationCalls):
         return self.engine.submit(kind, target, args, requester)
 
     def _finished(self, op: ops.Operation) -> None:
+        _OPERATIONS.add(kind=op.kind, status=str(op.status))
         service = self.find_manager(op.target)
         if service is not None:
             service.operation = None
         self.health.finished(op)
+
+    def samples(self) -> list[metrics.Sample]:
+        """What `/metrics` tells of the application."""
+        found: list[metrics.Sample] = [
+            ("conpaas_operations_active", (), float(len(self.engine.active()))),
+            ("conpaas_nodes_unanswering", (), float(len(self.health.unanswering()))),
+            ("conpaas_volumes", (), float(len(self.store.volumes.names()))),
+        ]
+        for service in self.managers():
+            labels = (("service", str(service.service_id)), ("type", service.type))
+            found.append(("conpaas_nodes", labels, float(len(service.nodes))))
+            found.append(("conpaas_service_state", (*labels, ("state", str(service.state))), 1.0))
+        return found
 
     @contextlib.contextmanager
     def turn(self, service_id: int) -> Iterator[manager.BaseManager]:
@@ -340,13 +359,12 @@ class ApplicationManager(application_calls.ApplicationCalls):
 
     @expose.expose(
         "POST",
-        params.Param("nodeIds", params.ListOf(params.Text(max_length=256), non_empty=True), help="the ids of nodes"),
+        params.Param("nodeId", params.Text(max_length=256), help="the id of a node"),
         params.Param("reason", params.Text(max_length=500), default="reported as lost", help="for the history"),
     )
-    def report_lost_nodes(self, node_ids: list[str], reason: str) -> dict[str, Any]:
-        """Report nodes that are gone or useless; they are taken out of service and replaced. Unknown nodes are ignored."""
-        known = [one for one in node_ids if self.health.report_lost(one, reason)]
-        return {"nodes": known}
+    def node_lost(self, node_id: str, reason: str) -> dict[str, Any]:
+        """Report a node that is gone or useless; it is taken out of service and replaced. A node that is not in service is ignored."""
+        return {"known": self.health.report_lost(node_id, reason)}
 
     def _check_credit(self) -> None:
         if self.callbacker.credit() <= 0:
@@ -395,4 +413,11 @@ def create(configuration: config.Config, credentials: identity.Credentials) -> A
         unreachable_for=configuration.get_float(main, "DIRECTOR_TIMEOUT", callbacker.UNREACHABLE_FOR, minimum=0.0),
     )
     caller = agents.HttpsAgentCaller.connect(credentials, uid, aid, configuration.get_int(main, "AGENT_PORT", node.AGENT_PORT))
-    return ApplicationManager(configuration, director, caller)
+    made = ApplicationManager(configuration, director, caller, application=rpc.RpcApplication(_observe))
+    metrics.collect(made.samples)
+    return made
+
+
+def _observe(method: str, seconds: float, outcome: str) -> None:
+    _CALLS.add(method=method, outcome=outcome)
+    _SECONDS.add(seconds, method=method)

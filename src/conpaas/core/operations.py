@@ -22,14 +22,11 @@ from conpaas.core import errors, faults, log, states, workers
 
 _log = logging.getLogger(__name__)
 
-State = states.State
-STABLE = states.STABLE
-wrong_state = states.wrong_state
+State, STABLE, wrong_state = states.State, states.STABLE, states.wrong_state
 
-UNDO_ATTEMPTS = 4
+UNDO_ATTEMPTS, FINISH_ATTEMPTS = 4, 60
 UNDO_DELAY = 2.0
 """Seconds before the second attempt to undo a step; doubles with each further one."""
-FINISH_ATTEMPTS = 60
 
 
 class OperationStatus(enum.StrEnum):
@@ -386,16 +383,21 @@ class OperationEngine:
             record = op.step(step.name)
             if record.status is StepStatus.DONE:
                 continue
-            if self._closing.is_set():
-                raise _Closing
+            self._stop_if_closing()
             try:
                 self._do(op, kind, step, record)
             except LeaseLost:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a step raises, the operation is undone
+                self._stop_if_closing()
                 self._fail(op, kind, step, record, error)
                 return
         op.status = OperationStatus.DONE
+
+    def _stop_if_closing(self) -> None:
+        """A step may fail only because the process ends; its operation is continued at the next start, not undone."""
+        if self._closing.is_set():
+            raise _Closing
 
     def _do(self, op: Operation, kind: OperationKind, step: Step, record: StepRecord) -> None:
         faults.point(self._component, kind.name, step.name, faults.BEFORE)
@@ -433,8 +435,7 @@ class OperationEngine:
         """Undo one step, with a bounded number of attempts; whether it is undone."""
         delay = self._undo_delay
         for attempt in range(1, self._undo_attempts + 1):
-            if self._closing.is_set():
-                raise _Closing
+            self._stop_if_closing()
             try:
                 faults.point(self._component, kind.name, step.name, faults.UNDO)
                 if step.undo is not None and self._call(op, step.undo) is False:
@@ -451,6 +452,7 @@ class OperationEngine:
             if attempt < self._undo_attempts:
                 self._closing.wait(delay)
                 delay *= 2
+        self._stop_if_closing()
         op.error = f"{op.error} ({problem})"
         return False
 

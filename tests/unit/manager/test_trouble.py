@@ -320,7 +320,8 @@ def test_a_machine_that_is_gone_is_replaced_at_once(running: testing.Harness) ->
 
 def test_a_reported_node_is_replaced_at_once(running: testing.Harness) -> None:
     one = running.nodes[0]
-    assert running.call("report_lost_nodes", 0, nodeIds=[one.id, "x"], reason="its host burns") == {"nodes": [one.id]}
+    assert running.call("node_lost", 0, nodeId="x") == {"known": False}
+    assert running.call("node_lost", 0, nodeId=one.id, reason="its host burns") == {"known": True}
     running.pass_time(1)
     assert running.history[-1][1] == f"{one.id} was lost: its host burns; replaced by iaasi-0002"
     running.check()
