@@ -215,7 +215,8 @@ class Sweeper:
             running = session.scalars(
                 sa.select(models.Application.aid).where(models.Application.status == "RUNNING", models.Application.manager_ip.is_not(None))
             ).all()
-        for aid, findings, error in lifecycle_parts.each(running, self._services.repair):
+        changing = {op.target for op in self._store.under_way() if op.kind == services.REMOVE.name}
+        for aid, findings, error in lifecycle_parts.each([aid for aid in running if aid not in changing], self._services.repair):
             for text in findings or ():
                 self._find(found, "service", text)
             if error is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import pathlib
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -203,7 +205,8 @@ class Accounts(component._Credits):
 class World:
     """One user with one application on a Director that can be killed and started again."""
 
-    def __init__(self, directory: Any) -> None:
+    def __init__(self, directory: pathlib.Path, empty_database: pathlib.Path) -> None:
+        shutil.copy(empty_database, directory / "director.db")
         self.database = db.open(f"sqlite:///{directory / 'director.db'}")
         self.clouds: dict[str, MemoryCloud] = {"iaas": MemoryCloud("iaas"), "other": MemoryCloud("other")}
         self.daemons = Daemons()
@@ -249,7 +252,7 @@ class World:
             accounts=Accounts(),
             tokens=self.token,
             probe=self.daemons,
-            settings=parts.Settings(deployment=DEPLOYMENT, node_boot_timeout=0.2, probe_interval=0.01, settle_timeout=0.5),
+            settings=parts.Settings(deployment=DEPLOYMENT, node_boot_timeout=0.2, probe_interval=0.01, settle_timeout=60.0),
             pause=lambda seconds: threading.Event().wait(min(seconds, 0.01)),
         )
         store = opstore.DirectorStore(self.database, owner, component.POLICIES)
@@ -331,9 +334,17 @@ def kill_at(step: str, when: str, kind: str = "*") -> Any:
     return faults.trigger(trigger)
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A migrated database; copying it is faster than migrating for every test."""
+    path = tmp_path_factory.mktemp("empty") / "director.db"
+    db.open(f"sqlite:///{path}").close()
+    return path
+
+
 @pytest.fixture
-def world(tmp_path: Any) -> Iterator[World]:
-    made = World(tmp_path)
+def world(tmp_path: pathlib.Path, empty_database: pathlib.Path) -> Iterator[World]:
+    made = World(tmp_path, empty_database)
     yield made
     made.database.close()
 

@@ -18,6 +18,7 @@ NAME_MISSING = '"name" is a required argument'
 _NAME = params.Param("name", params.Text(max_length=256, non_empty=True), help="Name of the application, unique among the user's.")
 _LIMIT = params.Param("limit", params.Integer(minimum=1, maximum=200), default=20, help="How many, newest first.")
 _CONSOLE_LIMIT = 64 * 1024
+STOP_HOLD = 20.0
 
 
 def own_application(session: orm.Session, aid: int, uid: int | None) -> models.Application:
@@ -111,7 +112,7 @@ def startapp_on(aid: int, cloud: str, caller: auth.Caller) -> dict[str, Any]:
 def stopapp(*, aid: int, caller: auth.Caller) -> dict[str, Any]:
     """Destroy an application's manager, machines, volumes and services, whatever it is doing; a later start gives an empty one."""
     _require_own(aid, caller)
-    component.current().stop(aid, caller.label)
+    _hold(component.current().stop(aid, caller.label))
     return {}
 
 
@@ -119,8 +120,14 @@ def stopapp(*, aid: int, caller: auth.Caller) -> dict[str, Any]:
 def deleteapp(*, aid: int, caller: auth.Caller) -> dict[str, Any]:
     """Stop an application and forget it."""
     _require_own(aid, caller)
-    component.current().delete(aid, caller.label)
+    _hold(component.current().delete(aid, caller.label))
     return {}
+
+
+def _hold(op_id: str) -> None:
+    """Keep the caller until the application has stopped: classic clients take it for stopped when the reply comes. What takes
+    longer goes on after the reply, with status EPILOGUE; a failure that is known by then is the reply."""
+    component.current().result(op_id, STOP_HOLD)
 
 
 @endpoint.endpoint(blueprint, "/app_history/<int:aid>", methods=["GET", "POST"], auth="user", params=[_LIMIT])

@@ -81,21 +81,22 @@ class Lifecycle:
         except errors.WrongState as error:
             raise errors.WrongState("Application already started") from error
 
-    def stop(self, aid: int, requester: str) -> None:
-        """Begin to stop an application, whatever it is doing. Asking while it is being stopped or deleted changes nothing."""
-        self._preempt(applications.STOP, aid, requester)
+    def stop(self, aid: int, requester: str) -> str:
+        """Begin to stop an application, whatever it is doing; returns the operation's id, of the one under way if there is one."""
+        return self._preempt(applications.STOP, aid, requester)
 
-    def delete(self, aid: int, requester: str) -> None:
-        """Begin to stop an application and then forget it."""
-        self._preempt(applications.DELETE, aid, requester)
+    def delete(self, aid: int, requester: str) -> str:
+        """Begin to stop an application and then forget it; as `stop`, but WrongState while it is merely being stopped."""
+        return self._preempt(applications.DELETE, aid, requester)
 
-    def _preempt(self, kind: OperationKind, aid: int, requester: str) -> None:
+    def _preempt(self, kind: OperationKind, aid: int, requester: str) -> str:
         try:
-            self.engine.submit(kind, aid, {}, requester)
+            return self.engine.submit(kind, aid, {}, requester).id
         except errors.WrongState:
-            under_way = self.store.under_way(aid, modes=[opstore.Mode.PREEMPTIVE])
-            if kind is applications.DELETE and all(op.kind != kind.name for op in under_way):
-                raise
+            for op in self.store.under_way(aid, modes=[opstore.Mode.PREEMPTIVE]):
+                if kind is applications.STOP or op.kind == kind.name:
+                    return op.id
+            raise
 
     def stop_all_of(self, uid: int) -> None:
         """Stop every application of a user that has machines (the user can pay them no longer)."""
