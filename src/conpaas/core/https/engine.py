@@ -23,13 +23,17 @@ log = logging.getLogger(__name__)
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _STOP_TIMEOUT: Final = 5.0
+_SURPLUS_IDLE_TIME: Final = 20.0
 
 
 class _Worker(threading.Thread):
-    """Takes connections from the queue, one after another, until it gets None."""
+    """Works on connections, one after another, until there is none for it."""
 
     def __init__(
-        self, name: str, take: Callable[[], connection.Connection | None], give_back: Callable[[connection.Connection], None]
+        self,
+        name: str,
+        take: Callable[[_Worker], connection.Connection | None],
+        give_back: Callable[[connection.Connection], None],
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.busy = False
@@ -37,7 +41,7 @@ class _Worker(threading.Thread):
         self._give_back = give_back
 
     def run(self) -> None:
-        while (conn := self._take()) is not None:
+        while (conn := self._take(self)) is not None:
             self.busy = True
             if conn.communicate():
                 self._give_back(conn)
@@ -48,7 +52,7 @@ class _Worker(threading.Thread):
 
 
 class Workers:
-    """Worker threads: a few at first, more as soon as requests would have to wait."""
+    """Worker threads: a few at first, more as soon as requests would have to wait, fewer again when they are not needed."""
 
     def __init__(self, name: str, smallest: int, largest: int, give_back: Callable[[connection.Connection], None]) -> None:
         self._name = name
@@ -57,7 +61,8 @@ class Workers:
         self._give_back = give_back
         self._queue: queue.SimpleQueue[connection.Connection | None] = queue.SimpleQueue()
         self._threads: list[_Worker] = []
-        self._growing = threading.Lock()
+        self._count = 0
+        self._changing = threading.Lock()
 
     def start(self) -> None:
         """Start the first workers."""
@@ -71,19 +76,40 @@ class Workers:
             self._grow()
 
     def _grow(self) -> None:
-        with self._growing:
-            if len(self._threads) < self._largest:
-                worker = _Worker(f"{self._name}-{len(self._threads)}", self._queue.get, self._give_back)
-                try:
-                    worker.start()
-                except RuntimeError as error:
-                    log.warning("cannot start another worker: %s", error)
-                else:
-                    self._threads.append(worker)
+        with self._changing:
+            if len(self._threads) >= self._largest:
+                return
+            self._count += 1
+            worker = _Worker(f"{self._name}-{self._count}", self._take, self._give_back)
+            try:
+                worker.start()
+            except RuntimeError as error:
+                log.warning("cannot start another worker: %s", error)
+            else:
+                self._threads.append(worker)
+
+    def _take(self, worker: _Worker) -> connection.Connection | None:
+        """The next connection for a worker; None when it is to end: at shutdown, or idle for long and not needed."""
+        while True:
+            try:
+                return self._queue.get(timeout=_SURPLUS_IDLE_TIME if len(self._threads) > self._smallest else None)
+            except queue.Empty:
+                if self._dismiss(worker):
+                    return None
+
+    def _dismiss(self, worker: _Worker) -> bool:
+        """Strike an idle worker off if there are enough without it."""
+        with self._changing:
+            if len(self._threads) <= self._smallest:
+                return False
+            self._threads.remove(worker)
+        if not self._queue.empty():  # put() counted on this worker
+            self._grow()
+        return True
 
     def stop(self) -> None:
         """End the workers; one that does not finish in time is left behind (it does not keep the process alive)."""
-        with self._growing:
+        with self._changing:
             threads, self._threads = self._threads, []
         for _ in threads:
             self._queue.put(None)
