@@ -36,7 +36,7 @@ write_commands() { # one small command per entry point, which knows this state's
     mkdir -p "$STATE/bin"
     for command in "$STATE"/venv/bin/cps* "$STATE"/venv/bin/default-cps*; do
         name=${command##*/}
-        printf '#!/bin/sh\nexport CPS_HOME=%q DIRECTOR_CFG=%q\nexec %q "$@"\n' "$CLIENT" "$DIRECTOR/director.cfg" "$command" >"$STATE/bin/$name"
+        printf '#!/bin/sh\nexport CPS_CONFIG=%q DIRECTOR_CFG=%q\nexec %q "$@"\n' "$CLIENT/cps-tools.conf" "$DIRECTOR/director.cfg" "$command" >"$STATE/bin/$name"
         chmod 755 "$STATE/bin/$name"
     done
 }
