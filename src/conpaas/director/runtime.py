@@ -51,6 +51,7 @@ class Director:
     _startup: list[Callable[[], None]] = dataclasses.field(default_factory=list)
     _shutdown: list[Callable[[], None]] = dataclasses.field(default_factory=list)
     _threads: list[threading.Thread] = dataclasses.field(default_factory=list)
+    _leased: bool = False
 
     def add_loop(self, name: str, interval: float, run: Callable[[], object], *, everywhere: bool = False) -> None:
         """Have `run` called every `interval` seconds after `start()`; what it raises is logged and it is called again.
@@ -90,7 +91,9 @@ class Director:
         for thread in self._threads:
             thread.join(timeout)
         self._threads.clear()
-        db.release_leases(self.database, self.owner)
+        if self._leased:
+            self._shutdown.append(lambda: db.release_leases(self.database, self.owner))
+            self._leased = False
         while self._shutdown:
             try:
                 self._shutdown.pop()()
@@ -103,6 +106,7 @@ class Director:
         try:
             # A lease outlives one interval and a slow pass: who lives keeps the task, who was killed loses it soon.
             lease = 1.5 * loop.interval + 15.0
+            self._leased = self._leased or not loop.everywhere
             if loop.everywhere or db.take_lease(self.database, loop.name, self.owner, self.clock().timestamp(), lease):
                 loop.run()
         except Exception:  # a background task must survive any failure of one pass

@@ -35,8 +35,8 @@ class Reply:
 class Running:
     """A listening Director and ways to call it."""
 
-    def __init__(self, configuration: config.DirectorConfig) -> None:
-        self.director = app.make_director(configuration, components=False)
+    def __init__(self, configuration: config.DirectorConfig, *, components: bool = False) -> None:
+        self.director = app.make_director(configuration, components=components)
         self.server = serve.DirectorServer(configuration, self.director)
         self.server.start()
         self.port = self.server.port
