@@ -100,7 +100,7 @@ class GitServer:
             "AuthenticationMethods": "publickey",
             "PasswordAuthentication": "no",
             "KbdInteractiveAuthentication": "no",
-            "PermitRootLogin": "forced-commands-only",
+            "PermitRootLogin": "prohibit-password",
             "StrictModes": "no",
             "UsePAM": "yes" if self._locked_account() else "no",
             "ForceCommand": forced,
