@@ -17,7 +17,7 @@ needs_loop = pytest.mark.skipif(dummy_volumes.best_kind() != dummy_volumes.LOOP,
 MOUNT = """
 mkdir -p $VM_ROOT/media/v
 while [ ! -e $VM_ROOT/go ]; do read -t 0.05 < <(exec sleep 0.05); done
-[ -n "$(blkid $VM_ROOT/dev/sdb)" ] || mkfs.ext4 -q -m0 $VM_ROOT/dev/sdb || exit
+[ -n "$(blkid -p $VM_ROOT/dev/sdb)" ] || mkfs.ext4 -q -m0 $VM_ROOT/dev/sdb || exit
 mount "$(readlink $VM_ROOT/dev/sdb)" $VM_ROOT/media/v || exit
 """
 
