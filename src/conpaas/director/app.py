@@ -56,15 +56,15 @@ def make_director(
     director.add_loop("credits", configuration.credit_interval, lambda: credits.tick(director))
     director.add_loop("throttle", PRUNE_INTERVAL, lambda: _prune(director))
     if components:
-        director.add_startup(lambda: _wake_local_vms(configuration))
+        director.add_startup(lambda: _wake_local_vms(director))
         for name in COMPONENTS:
             importlib.import_module(name).install(director)
     return director
 
 
-def _wake_local_vms(configuration: config.DirectorConfig) -> None:
+def _wake_local_vms(director: runtime.Director) -> None:
     """Switch on the VMs of this machine that were halted, or went down with it. One that does not come up is the sweeper's to find."""
-    for cloud in factory.open_clouds(configuration.sections).working():
+    for cloud in factory.open_clouds(director.config.sections).working():
         resume = getattr(cloud, "resume", None)
         if resume is None:
             continue
@@ -73,6 +73,8 @@ def _wake_local_vms(configuration: config.DirectorConfig) -> None:
         except errors.ConPaaSError as error:
             log.warning("on cloud %s: %s", cloud.name, error)
         else:
+            with director.database.session() as session:
+                credits.unpause(session, cloud.name, director.clock())
             if woken:
                 log.info("on cloud %s, switched on again: %s", cloud.name, ", ".join(woken))
 

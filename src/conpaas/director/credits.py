@@ -41,7 +41,8 @@ class _Account:
 
     def due(self, until: datetime.datetime) -> range:
         """Indices of the hours started before or at `until` that are not written yet."""
-        lived = until - self.resource.created
+        vm = self.resource
+        lived = min(until, vm.paused or until) - vm.created - datetime.timedelta(seconds=vm.unbilled)
         return range(self.written, lived // HOUR + 1 if lived >= datetime.timedelta() else 0)
 
     def entry(self, hour: int, now: datetime.datetime, *, amount: int = -1, note: str | None = None) -> models.LedgerEntry:
@@ -115,6 +116,21 @@ def settle(session: orm.Session, resource: models.Resource, now: datetime.dateti
                 left -= int(payable)
     resource.ended = now
     session.flush()
+
+
+def pause(session: orm.Session, cloud: str, now: datetime.datetime) -> None:
+    """Count no more time of a cloud's VMs until `unpause`: they were all switched off on purpose. Harmless when repeated."""
+    vm = models.Resource
+    counted = (vm.cloud == cloud) & vm.paused.is_(None) & vm.ended.is_(None) & (vm.state != "creating")
+    session.execute(sa.update(vm).where(counted).values(paused=now))
+
+
+def unpause(session: orm.Session, cloud: str, now: datetime.datetime) -> None:
+    """Count the time of a cloud's VMs again, from now on."""
+    for vm in session.scalars(sa.select(models.Resource).where(models.Resource.cloud == cloud, models.Resource.paused.is_not(None))):
+        assert vm.paused is not None
+        vm.unbilled += max(0.0, (now - vm.paused).total_seconds())
+        vm.paused = None
 
 
 def _paid_part(due: range, longest: int = 24 * 366) -> range:

@@ -289,9 +289,14 @@ def _local_clouds(place: Place) -> list[Any]:
 @click.pass_obj
 @_reported
 def halt(place: Place) -> None:
-    """Switch off all VMs of this machine; the Director switches them on again when it starts."""
-    for cloud in _local_clouds(place):
-        cloud.halt_all()
+    """Switch off all VMs of this machine; the Director switches them on again when it starts. Until then they cost nothing."""
+    from conpaas.director import credits
+
+    with place.director() as director:
+        for cloud in _local_clouds(place):
+            cloud.halt_all()
+            with director.database.session() as session:
+                credits.pause(session, cloud.name, director.clock())
 
 
 @cloud_group.command("destroy")

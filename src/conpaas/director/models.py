@@ -139,7 +139,8 @@ class Resource(Base):
     """One VM, written down before the cloud is asked for it.
 
     It costs credits for every hour started between `created` and `ended` (or now) in any state but `creating`; set `created`
-    to the moment the VM becomes the user's, and let `credits.settle` set `ended`.
+    to the moment the VM becomes the user's, and let `credits.settle` set `ended`. Time between `credits.pause` and
+    `credits.unpause` (the VM was switched off with its host) is not counted: `unbilled` is its sum, in seconds.
     """
 
     __tablename__ = "resource"
@@ -163,6 +164,8 @@ class Resource(Base):
     state: orm.Mapped[str] = orm.mapped_column(_words(16), default="creating")
     created: orm.Mapped[datetime.datetime] = orm.mapped_column(default=utcnow)
     ended: orm.Mapped[datetime.datetime | None] = orm.mapped_column()
+    paused: orm.Mapped[datetime.datetime | None] = orm.mapped_column()
+    unbilled: orm.Mapped[float] = orm.mapped_column(default=0.0, server_default="0")
 
 
 class Volume(Base):

@@ -165,6 +165,36 @@ def test_hours_that_nobody_can_pay_are_waived_when_settled(director: runtime.Dir
     assert hours(director, rid) == list(range(12))
 
 
+def test_time_in_which_the_host_was_off_is_not_charged(director: runtime.Director, alice: models.User, clock: conftest.Clock) -> None:
+    rid = start_vm(director, conftest.application_of(director, alice))
+    clock.forward(minutes=30)
+    for act, hours_later in ((credits.pause, 20), (credits.pause, 4), (credits.unpause, 0), (credits.unpause, 0)):
+        with director.database.session() as session:
+            act(session, "iaas", clock())
+        clock.forward(hours=hours_later)
+        run_pass(director)
+    clock.forward(minutes=29, seconds=59)
+    run_pass(director)
+    assert hours(director, rid) == [0]
+    clock.forward(seconds=1)
+    run_pass(director)
+    assert hours(director, rid) == [0, 1]
+
+
+def test_a_vm_given_up_while_the_host_was_off_pays_until_then(
+    director: runtime.Director, alice: models.User, clock: conftest.Clock
+) -> None:
+    rid = start_vm(director, conftest.application_of(director, alice))
+    clock.forward(minutes=90)
+    with director.database.session() as session:
+        credits.pause(session, "iaas", clock())
+        credits.pause(session, "other", clock())
+    clock.forward(days=3)
+    with director.database.session() as session:
+        credits.settle(session, session.get_one(models.Resource, rid), clock())
+    assert hours(director, rid) == [0, 1]
+
+
 def test_the_ledger_outlives_the_vm(director: runtime.Director, alice: models.User, clock: conftest.Clock) -> None:
     rid = start_vm(director, conftest.application_of(director, alice))
     run_pass(director)
