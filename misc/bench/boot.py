@@ -3,8 +3,8 @@
 
     misc/bench/boot.py [--vms 20] [--isolation auto|pidns|session] [--network 127.99.0.0/16] [--user-data FILE] [--port 5555]
 
-Without --user-data a VM runs one small listener as a service; what is left is the cloud's own share of a boot. With it, any script that in the
-end makes something listen on the VM's address and the given port, such as the user-data that a Director composed.
+Without --user-data a VM runs one small listener as a service; what is left is the cloud's own share of a boot. With it, any script
+that in the end makes something listen on the VM's address and the given port, such as the user-data that a Director composed.
 """
 
 from __future__ import annotations
