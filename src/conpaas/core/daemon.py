@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
-from conpaas.core import config, errors, log, metrics, paths, rpc
+from conpaas.core import config, errors, faults, log, metrics, paths, rpc
 from conpaas.core.https import identity, server
 
 USER_KEYS: Final = ("USER_ID", "APP_ID", "MY_IP")
@@ -43,6 +43,8 @@ def main(name: str, section: str, port_key: str, default_port: int, build: Build
         where = paths.Paths.from_config(configuration)
         where.create()
         log.init(where.log_file, debug=configuration.get_bool(section, "DEBUG", True))
+        if configuration.has(section, "FAULTS"):
+            faults.configure(configuration.get(section, "FAULTS"))
         port = options.port or configuration.get_int(section, port_key, default_port, minimum=1, maximum=65535)
         bind = options.bind or configuration.get(section, "BIND", configuration.get(section, "MY_IP"))
         credentials = identity.Credentials.from_dir(where.certs)

@@ -13,3 +13,11 @@ def verbs(group: Any) -> None:
         """Print the greeting of every node."""
         reply = service.get("get_helloworld")
         service.show(reply.get("helloworld", "") if isinstance(reply, dict) else str(reply), reply)
+
+    @group.verb("set_string", group.argument("string"))
+    def set_string(service: Any, string: str) -> None:
+        """Change what every node answers, now and in the future."""
+        if service.get("get_service_info")["state"] == "RUNNING":
+            service.change("Changing the string", lambda: service.post("set_string", string=string))
+        else:
+            service.show("The string is set for nodes to come.", service.post("set_string", string=string))
