@@ -29,7 +29,7 @@ _SKIPPED_NAMES = frozenset({"__pycache__", "_data", "tests"})
 _EPOCH = 315_532_800
 
 _guard = threading.Lock()
-_known: tuple[tuple[int, int, int], str] | None = None
+_known: tuple[int, str] | None = None
 
 
 def root() -> pathlib.Path:
@@ -102,13 +102,9 @@ def _files(directory: pathlib.Path, name: str) -> Iterator[tuple[str, os.DirEntr
             yield f"{name}/{entry.name}", entry
 
 
-def _stamp(members: list[tuple[str, os.DirEntry[str]]]) -> tuple[int, int, int]:
-    newest = size = 0
-    for _, entry in members:
-        facts = entry.stat(follow_symlinks=False)
-        newest = max(newest, facts.st_mtime_ns)
-        size += facts.st_size
-    return newest, size, len(members)
+def _stamp(members: list[tuple[str, os.DirEntry[str]]]) -> int:
+    facts = ((name, entry.stat(follow_symlinks=False)) for name, entry in members)
+    return hash(tuple((name, found.st_mtime_ns, found.st_size, found.st_ino) for name, found in facts))
 
 
 def _archive(members: list[tuple[str, os.DirEntry[str]]]) -> bytes:

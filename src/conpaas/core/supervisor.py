@@ -1,31 +1,36 @@
 """Daemons of a VM under runit: they outlive the agent that asked for them, come back when they die, and have rotated logs.
 
 A daemon is a directory with a `run` script below the VM's service directory, which `runsvdir` watches. Directories are built aside and
-moved in whole. State is read from runit's own status file, without a process being started.
+moved in whole. State is read from runit's own status file and commands go through runit's own pipe, without a process being started.
 
 runsvdir looks at its directory once a second at most, and only when its modification time changed; a change within the current second
 costs it a further second. So a change here sets that time back, to a second never used before, and wakes runsvdir up.
 
-runsv starts a daemon again at once when it dies, but waits a second when it had run for less than one.
+runsv starts a daemon again at once when it dies, but waits a second when it had run for less than one. Each daemon leads a process
+group and session of its own; when it ends, however it ends, what is left of its group is killed, so that nothing of it holds a port when
+it starts again.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import enum
-import hashlib
 import os
 import pathlib
+import re
 import shlex
-import shutil
 import signal
+import stat
 import struct
+import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from conpaas.core import errors, misc
+from conpaas.core import errors, file, misc
 
 START_TIMEOUT: Final = 15.0
 """Seconds until runsvdir must have taken a new service up."""
@@ -33,8 +38,17 @@ LOG_CONFIG: Final = "s1000000\nn5\n"
 """svlogd: 1 MB a file, five old ones."""
 
 _STATUS: Final = struct.Struct(">QI")
-_TAI_OFFSET: Final = 4611686018427387914
+_TAI_OFFSET: Final = (1 << 62) + 10
 _BUILD_PREFIX: Final = ".new-"
+_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
+_LEADER: Final = "leader"
+_ENDED: Final = "ended"
+_FINISH: Final = f"""#!/bin/sh
+echo "$1 $2" >{_ENDED}
+read -r leader <{_LEADER} && kill -KILL "-$leader" 2>/dev/null
+exit 0
+"""
 
 
 class DaemonState(enum.StrEnum):
@@ -49,7 +63,10 @@ class DaemonState(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Daemon:
-    """How to run a daemon in the foreground. `user` counts only as root; `stop_timeout` in seconds, after it comes SIGKILL."""
+    """How to run a daemon in the foreground. `user` counts only as root; `stop_timeout` in seconds, after it comes SIGKILL.
+
+    `log` is the directory of its rotated output (default: `<log directory of the VM>/<name>`).
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -75,72 +92,67 @@ class DaemonStatus:
 
 
 class Supervisor:
-    """The daemons below one service directory. Every method is idempotent."""
+    """The daemons below one service directory. Every method is idempotent and may be called from several threads."""
 
     def __init__(self, service_dir: pathlib.Path, log_dir: pathlib.Path) -> None:
         self._services = service_dir
         self._logs = log_dir
+        self._guards: dict[str, threading.RLock] = collections.defaultdict(threading.RLock)
 
     def ensure(self, daemon: Daemon) -> None:
         """Have the daemon run as defined: start it, or start it again if its definition changed. Returns when runit runs it.
 
-        Raises OperationFailed when runit does not take it up in time.
+        Whether it is ready to serve is for the caller to find out. Raises OperationFailed, with the end of the daemon's log, when it ends
+        at once, and when runit does not take it up in time.
         """
         directory = self._directory(daemon.name)
-        files = self._files(daemon)
-        fingerprint = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
-        if self._fingerprint(directory) != fingerprint:
-            self.remove(daemon.name)
-            self._put(directory, {**files, ".definition": fingerprint, ".stop": f"{daemon.stop_signal} {daemon.stop_timeout:g}"})
-        with contextlib.suppress(FileNotFoundError):
-            (directory / "down").unlink()
-        misc.wait_until(lambda: self._taken_up(directory), timeout=START_TIMEOUT, what=f"the supervisor takes up '{daemon.name}'")
-        if self.status(daemon.name).state is not DaemonState.RUNNING:
-            self._control(directory, "u")
+        with self._guards[daemon.name]:
+            files = self._files(daemon)
+            if not self._is_as(directory, files):
+                self._define(directory, files)
+            self._start(directory)
 
     def stop(self, name: str) -> None:
-        """Stop the daemon and all processes of its group; it stays defined and stays down, also after a reboot."""
+        """Stop the daemon and all processes of its session; it stays defined and stays down, also after a reboot."""
         directory = self._directory(name)
-        if not directory.is_dir():
-            return
-        (directory / "down").touch()
-        signal_name, timeout = self._stop_rule(directory)
-        pid = self.status(name).pid
-        if self._supervised(directory):
-            self._control(directory, "d" if signal_name == "TERM" else "o")
-            if signal_name != "TERM":
-                _signal_group(pid, signal_name)
-        if not _eventually(lambda: self.status(name).pid is None, timeout):
-            _signal_group(self.status(name).pid, "KILL")
-        misc.wait_until(lambda: self.status(name).pid is None, timeout=START_TIMEOUT, what=f"the daemon '{name}' ends")
-        _signal_group(pid, "KILL")
-        if self._supervised(directory):
+        with self._guards[name]:
+            if not directory.is_dir():
+                return
+            (directory / "down").touch()
+            if not self._supervised(directory):
+                return
+            pid = self.status(name).pid
             self._control(directory, "d")
+            if not _eventually(lambda: self.status(name).pid is None, self._stop_timeout(directory)):
+                _kill(self.status(name).pid)
+                misc.wait_until(lambda: self.status(name).pid is None, timeout=START_TIMEOUT, what=f"The end of the daemon '{name}'")
+            _kill_session(pid)
 
     def remove(self, name: str) -> None:
         """Stop the daemon and forget it; its log stays."""
         directory = self._directory(name)
-        if not directory.is_dir():
-            return
-        self.stop(name)
-        aside = self._aside(name)
-        directory.rename(aside)
-        for part in (aside, aside / "log"):
-            if self._supervised(part):
-                self._control(part, "x")
-        misc.wait_until(
-            lambda: not any(self._supervised(part) for part in (aside, aside / "log")),
-            timeout=START_TIMEOUT,
-            what=f"the supervisor lets go of '{name}'",
-        )
-        shutil.rmtree(aside)
+        with self._guards[name]:
+            if not directory.is_dir():
+                return
+            self.stop(name)
+            aside = self._draft(name)
+            directory.rename(aside / "service")
+            self._wake()
+            if self._supervised(aside / "service"):
+                self._control(aside / "service", "x")
+            misc.wait_until(
+                lambda: not any(self._supervised(aside / part) for part in ("service", "service/log")),
+                timeout=START_TIMEOUT,
+                what=f"The removal of the daemon '{name}'",
+            )
+            file.remove_tree(aside)
 
     def restart(self, name: str) -> None:
-        """Stop the daemon in order and start it again. Raises NotFound."""
+        """Stop the daemon in order and start it again. Raises NotFound, and what `ensure` raises."""
         directory = self._known(name)
-        self.stop(name)
-        (directory / "down").unlink(missing_ok=True)
-        self._control(directory, "u")
+        with self._guards[name]:
+            self.stop(name)
+            self._start(directory)
 
     def signal(self, name: str, signal_name: str) -> None:
         """Send the daemon's main process a signal, such as HUP. Raises NotFound when it does not run."""
@@ -148,7 +160,8 @@ class Supervisor:
         pid = self.status(name).pid
         if pid is None:
             raise errors.NotFound(f"The daemon '{name}' does not run, so it cannot be told {signal_name}.")
-        os.kill(pid, signal.Signals[f"SIG{signal_name}"])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.Signals[f"SIG{signal_name}"])
 
     def status(self, name: str) -> DaemonStatus:
         directory = self._directory(name)
@@ -162,69 +175,82 @@ class Supervisor:
             content = b""
         if len(content) != 20:
             return DaemonStatus(DaemonState.STARTING)
-        seconds, _ = _STATUS.unpack_from(content)
+        seconds, nanoseconds = _STATUS.unpack_from(content)
+        since = seconds - _TAI_OFFSET + nanoseconds / 1e9
         pid = int.from_bytes(content[12:16], "little")
         state = {1: DaemonState.RUNNING, 2: DaemonState.FINISHING}.get(content[19], DaemonState.DOWN)
-        return DaemonStatus(state, pid or None, max(0.0, time.time() + 10 - (seconds - _TAI_OFFSET)))
+        return DaemonStatus(state, pid or None, max(0.0, time.time() - since))
 
     def list(self) -> list[str]:
         """The names of all daemons, sorted."""
         return sorted(entry.name for entry in self._services.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
-    # Files
+    # Definitions
 
     def _files(self, daemon: Daemon) -> dict[str, str]:
-        lines = ["#!/bin/sh", "exec 2>&1"]
-        lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(daemon.env.items())]
+        lines = ["#!/bin/sh", "exec 2>&1", f"echo $$ >{_LEADER}"]
+        for name, value in sorted(daemon.env.items()):
+            if not _ENV_NAME.match(name):
+                raise errors.InvalidArgument(f"'{name}' cannot be the name of an environment variable.")
+            lines.append(f"export {name}={shlex.quote(value)}")
         if daemon.cwd is not None:
             lines.append(f"cd {shlex.quote(str(daemon.cwd))} || exit 1")
         as_user = ["-u", daemon.user] if daemon.user and os.geteuid() == 0 else []
         lines.append("exec " + shlex.join(["chpst", "-P", *as_user, *daemon.argv]))
         log = daemon.log or self._logs / daemon.name
-        return {"run": "\n".join(lines) + "\n", "log/run": f"#!/bin/sh\nexec svlogd -tt {shlex.quote(str(log))}\n", ".log": str(log)}
+        files = {
+            "run": "\n".join(lines) + "\n",
+            "finish": _FINISH,
+            "log/run": f"#!/bin/sh\nexec svlogd -tt {shlex.quote(str(log))}\n",
+            ".log": str(log),
+            ".stop_timeout": f"{daemon.stop_timeout:g}",
+        }
+        if daemon.stop_signal != "TERM":
+            number = signal.Signals[f"SIG{daemon.stop_signal}"].value
+            files["control/t"] = f'#!/bin/sh\nread -r leader <{_LEADER} && kill -{number} "$leader"\nexit 0\n'
+        return files
 
-    def _put(self, directory: pathlib.Path, files: Mapping[str, str]) -> None:
-        """Build the service aside and move it in, with everything in it."""
-        new = self._aside(directory.name)
-        shutil.rmtree(new, ignore_errors=True)
-        (new / "log").mkdir(parents=True)
+    @staticmethod
+    def _is_as(directory: pathlib.Path, files: Mapping[str, str]) -> bool:
+        """Whether the definition on disk is this one. Contents are compared, so a file that a power failure emptied is noticed."""
+        if (directory / "control" / "t").exists() != ("control/t" in files):
+            return False
+        return all(_read(directory / name) == text for name, text in files.items())
+
+    def _define(self, directory: pathlib.Path, files: Mapping[str, str]) -> None:
+        """Put a definition in place: into the running service when only the daemon's own part changed, else as a new service."""
+        if directory.is_dir() and self._supervised(directory) and _read(directory / "log/run") == files["log/run"]:
+            self.stop(directory.name)
+            _write_files(directory, files)
+            return
+        self.remove(directory.name)
         log = pathlib.Path(files[".log"])
         log.mkdir(parents=True, exist_ok=True)
-        (log / "config").write_text(LOG_CONFIG)
-        for name, text in files.items():
-            (new / name).write_text(text)
-            (new / name).chmod(0o755 if name.endswith("run") else 0o644)
-        new.rename(directory)
+        file.write_atomically(log / "config", LOG_CONFIG)
+        draft = self._draft(directory.name)
+        (draft / "service").mkdir()
+        _write_files(draft / "service", files)
+        (draft / "service").rename(directory)
+        file.sync_directory(self._services)
+        draft.rmdir()
         self._wake()
 
-    def _aside(self, name: str) -> pathlib.Path:
-        """A place that runsvdir never looks at: it skips names that begin with a dot."""
-        return self._services / f"{_BUILD_PREFIX}{name}"
-
-    def _wake(self) -> None:
-        newest = int(self._services.stat().st_mtime)
-        past = newest + 1 if newest < time.time() - 100 * 86400 else 1_000_000_000
-        os.utime(self._services, (past, past))
-        with contextlib.suppress(OSError):
-            _poke(self._services)
+    def _draft(self, name: str) -> pathlib.Path:
+        """A new directory that runsvdir never looks at (it skips names that begin with a dot), without those a crash left."""
+        prefix = f"{_BUILD_PREFIX}{name}."
+        for left in self._services.glob(f"{prefix}*"):
+            file.remove_tree(left)
+        return pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=self._services))
 
     @staticmethod
-    def _fingerprint(directory: pathlib.Path) -> str:
+    def _stop_timeout(directory: pathlib.Path) -> float:
         try:
-            return (directory / ".definition").read_text()
-        except FileNotFoundError:
-            return ""
-
-    @staticmethod
-    def _stop_rule(directory: pathlib.Path) -> tuple[str, float]:
-        try:
-            name, timeout = (directory / ".stop").read_text().split()
-        except (FileNotFoundError, ValueError):
-            return "TERM", 10.0
-        return name, float(timeout)
+            return float(_read(directory / ".stop_timeout"))
+        except ValueError:
+            return 10.0
 
     def _directory(self, name: str) -> pathlib.Path:
-        if not name or name.startswith(".") or "/" in name:
+        if not _NAME.match(name):
             raise errors.InvalidArgument(f"'{name}' cannot be the name of a daemon.")
         return self._services / name
 
@@ -234,14 +260,37 @@ class Supervisor:
             raise errors.NotFound(f"There is no daemon '{name}' on this node.")
         return directory
 
-    # Talking to runsv
+    # Talking to runsv and runsvdir
+
+    def _start(self, directory: pathlib.Path) -> None:
+        (directory / "down").unlink(missing_ok=True)
+        name = directory.name
+        if self.status(name).running:
+            return
+        for mark in (_LEADER, _ENDED):
+            (directory / mark).unlink(missing_ok=True)
+        misc.wait_until(lambda: self._taken_up(directory), timeout=START_TIMEOUT, what=f"The start of the daemon '{name}'")
+        self._control(directory, "u")
+        misc.wait_until(
+            lambda: self.status(name).running or (directory / _ENDED).exists(),
+            timeout=START_TIMEOUT,
+            what=f"The start of the daemon '{name}'",
+        )
+        if (directory / _ENDED).exists():
+            said = file.tail(pathlib.Path(_read(directory / ".log")) / "current", 1000).strip()
+            raise errors.OperationFailed(f"The daemon '{name}' ends as soon as it is started: {said or 'it says nothing'}")
 
     def _taken_up(self, directory: pathlib.Path) -> bool:
         if self._supervised(directory):
             return True
-        with contextlib.suppress(OSError):
-            _poke(self._services)
+        self._wake()
         return False
+
+    def _wake(self) -> None:
+        """Let runsvdir see a change at once: by a modification time in the past (2001 to 2017) that it has not seen before."""
+        past = 1_000_000_000 + time.time_ns() // 1_000_000 % 500_000_000
+        os.utime(self._services, (past, past))
+        _poke(self._services)
 
     @staticmethod
     def _supervised(directory: pathlib.Path) -> bool:
@@ -264,29 +313,63 @@ class Supervisor:
             os.close(pipe)
 
 
-def _poke(services: pathlib.Path) -> None:
-    """Wake the runsvdir of this directory: it waits for input on the pipe that is its own standard error."""
-    pid = int((services / ".runsvdir.pid").read_text())
-    if b"runsvdir" not in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
-        return
-    pipe = os.open(f"/proc/{pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+def _read(path: pathlib.Path) -> str:
+    """The text of a small file; empty when there is none."""
     try:
-        os.write(pipe, b".")
-    finally:
-        os.close(pipe)
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
-def _signal_group(pid: int | None, signal_name: str) -> None:
-    """Signal a daemon's process group (its leader is the daemon), if there is anything left of it."""
-    if pid:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.Signals[f"SIG{signal_name}"])
+def _write_files(directory: pathlib.Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(exist_ok=True)
+        file.write_atomically(path, text, mode=0o755 if text.startswith("#!") else 0o644)
+    if "control/t" not in files:
+        (directory / "control" / "t").unlink(missing_ok=True)
 
 
-def _eventually(condition: object, timeout: float) -> bool:
+def _poke(services: pathlib.Path) -> None:
+    """Wake the runsvdir of this directory, if it is one that can be woken: it waits for input on the pipe that is its own standard error.
+
+    The process that became runsvdir left its id in `.runsvdir.pid`. One that cannot be woken looks by itself every five seconds.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((services / ".runsvdir.pid").read_text())
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if pathlib.PurePath(os.fsdecode(words[0])).name != "runsvdir" or os.fsencode(services) not in words:
+            return
+        pipe = os.open(f"/proc/{pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            if stat.S_ISFIFO(os.fstat(pipe).st_mode):
+                os.write(pipe, b".")
+        finally:
+            os.close(pipe)
+
+
+def _kill(leader: int | None) -> None:
+    """End a daemon's process group (its leader is the daemon)."""
+    if leader:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGKILL)
+
+
+def _kill_session(leader: int | None) -> None:
+    """End what is left of a daemon's session, in whatever process group it is. A daemon's session never becomes another's meanwhile: the
+    kernel gives its number to nobody while a member lives."""
+    for process in pathlib.Path("/proc").iterdir() if leader else ():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == leader and fields[0] != "Z":
+                    os.kill(int(process.name), signal.SIGKILL)
+
+
+def _eventually(condition: Callable[[], object], timeout: float) -> bool:
     """Whether the condition becomes true within `timeout` seconds."""
     try:
-        misc.wait_until(condition, timeout=timeout, what="")  # type: ignore[arg-type]
+        misc.wait_until(condition, timeout=timeout, what="it")
     except errors.OperationFailed:
         return False
     return True
