@@ -16,6 +16,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _DEVICE = re.compile(r"[a-z]{1,8}[0-9]{0,3}[a-z]{0,2}[0-9]{0,3}")
 _NO_FILE_SYSTEM = 2
 _MKFS_TIMEOUT = 600.0
+_DEVICE_TIMEOUT = 60.0
+_REBOOT_DEVICE_TIMEOUT = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +25,19 @@ log = logging.getLogger(__name__)
 class Volumes:
     """The volumes mounted under `media`. What is mounted is written down and mounted again after a reboot."""
 
-    def __init__(self, root: pathlib.Path, media: pathlib.Path, notes: file.Notes, *, device_timeout: float = 60.0) -> None:
+    def __init__(self, root: pathlib.Path, media: pathlib.Path, notes: file.Notes) -> None:
         self._root = root
         self._media = media
         self._notes = notes
-        self._device_timeout = device_timeout
 
-    def mount(self, device: str, name: str) -> None:
-        """Mount the device called `device` (without `/dev/`) as `<media>/<name>`. Idempotent. Formats only a device without file system."""
+    def mount(self, device: str, name: str, *, device_timeout: float = _DEVICE_TIMEOUT) -> None:
+        """Mount the device called `device` (without `/dev/`) as `<media>/<name>`. Idempotent. Formats only a device without file system.
+
+        Waits `device_timeout` seconds for the device. Raises OperationFailed.
+        """
         _check_names(name, device)
         try:
-            source = self._wait_for_device(device)
+            source = self._wait_for_device(device, device_timeout)
             if source.is_dir():
                 self._link(source, name)
             else:
@@ -66,11 +70,11 @@ class Volumes:
         """Mount again what should be mounted; a volume that cannot be is logged, the others still are."""
         for name, device in self.known().items():
             try:
-                self.mount(device, name)
+                self.mount(device, name, device_timeout=_REBOOT_DEVICE_TIMEOUT)
             except errors.ConPaaSError as error:
                 log.error("volume %s is not available: %s", name, error)
 
-    def _wait_for_device(self, device: str) -> pathlib.Path:
+    def _wait_for_device(self, device: str, timeout: float) -> pathlib.Path:
         names = [device]
         if device.startswith("sd"):
             names += [f"xvd{device[2:]}", f"vd{device[2:]}"]
@@ -79,7 +83,7 @@ class Volumes:
         def ready() -> pathlib.Path | None:
             return next((path for path in candidates if path.is_dir() or path.is_block_device()), None)
 
-        found = misc.wait_until(ready, timeout=self._device_timeout, what=f"the appearance of the device {device}", interval=0.2)
+        found = misc.wait_until(ready, timeout=timeout, what=f"the appearance of the device {device}", interval=0.2)
         return found.resolve()
 
     def _link(self, source: pathlib.Path, name: str) -> None:
@@ -87,7 +91,8 @@ class Volumes:
         if target.is_symlink() and target.resolve() == source:
             return
         self._media.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True) if target.is_symlink() else None
+        if target.is_symlink():
+            target.unlink()
         target.symlink_to(source)
 
     def _mount(self, source: pathlib.Path, name: str) -> None:
