@@ -186,6 +186,7 @@ class HealthMonitor:
             watch = self._watches.get(one.id)
             if watch is None or self._closed:
                 return
+            heard = self._heard
         failure: errors.ConPaaSError | None = None
         try:
             self._host.agents.get(one, "check_process", _timeout=max(0.5, self._settings.lost_after / 4))
@@ -203,7 +204,7 @@ class HealthMonitor:
             if watch.silent_since is None:
                 watch.silent_since = begun
                 _log.warning("node %s does not answer: %s", one.id, failure)
-            elif watch.silent_since <= self._heard <= begun:
+            elif watch.silent_since <= heard:
                 watch.failures += 1
             watch.due = self._clock() + self._settings.interval / 2
 

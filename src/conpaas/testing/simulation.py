@@ -95,10 +95,12 @@ class _Trouble:
 class SimulatedDirector(callbacker.Callbacker):
     """Keeps the Director's promises: the same request key means the same request, and a failed request leaves nothing behind.
 
-    `credits` is the user's credit; each node costs one. Trouble is injected with `fail`, `down` and `lose_answers`.
+    `credits` is the user's credit; each node costs one. `network` is the first half of the nodes' addresses. Trouble is injected with
+    `fail`, `down` and `lose_answers`.
     """
 
-    def __init__(self, make_agent: MakeAgent) -> None:
+    def __init__(self, make_agent: MakeAgent, network: str = "10.0") -> None:
+        self.network = network
         self.credits = 1_000_000
         self.machines: dict[str, Machine] = {}
         self.disks: dict[str, Disk] = {}
@@ -191,7 +193,7 @@ class SimulatedDirector(callbacker.Callbacker):
             for volume in info.get("volumes", ())
         ]
         volumes = tuple(node.ServiceVolume(disk.name, disk.size, disk.vol_id, vmid, disk.device, cloud) for disk in disks)
-        address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+        address = f"{self.network}.{number >> 8 & 255}.{number & 255}"
         made = node.ServiceNode(vmid, address, address, cloud, info.get("role", node.ROLE_REGULAR), volumes=volumes)
         agent = self._make_agent(made, service_id, context)
         application = rpc.RpcApplication()
