@@ -166,8 +166,9 @@ class Sweeper:
 
     def _tell_manager(self, machine: inventory.Machine, found: list[Finding]) -> None:
         """A hint only: managers watch their agents themselves, and see the state in `/list_nodes`."""
+        params = {"nodeId": machine.label, "reason": "the cloud no longer has it"}
         try:
-            self._managers.post(machine.app_id, "node_lost", params={"nodeId": machine.label}, timeout=services.RPC_TIMEOUT)
+            self._managers.post(machine.app_id, "node_lost", params=params, timeout=services.RPC_TIMEOUT)
         except errors.ConPaaSError as error:
             _log.info("the manager of application %s was not told of the loss of %s: %s", machine.app_id, machine.label, error)
 

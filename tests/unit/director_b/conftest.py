@@ -172,6 +172,7 @@ class FakeManagers:
         self.services: dict[int, dict[int, str]] = {}
         self.silent = False
         self.refuse_removal = ""
+        self.told: list[str] = []
         self._ids = itertools.count(1)
 
     def get(self, aid: int, method: str, service_id: int = 0, params: Any = None, timeout: float | None = None) -> Any:
@@ -192,6 +193,8 @@ class FakeManagers:
             return {"service_id": sid}
         if method == "remove_service" and not self.refuse_removal:
             self.services[aid].pop(params["service_id"])
+        if method == "node_lost":
+            self.told.append(params["nodeId"])
         return {"operation": "abc"}
 
 

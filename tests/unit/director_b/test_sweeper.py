@@ -54,6 +54,7 @@ def test_a_vanished_agent_is_lost_after_two_passes_and_costs_no_more(running: An
     assert running.life.sweeper.sweep() == []
     (finding,) = running.life.sweeper.sweep()
     assert "is gone from its cloud" in finding.text
+    assert running.managers.told == [node["id"]]
     assert [machine.state for machine in running.machines()] == ["running", "lost"]
     assert running.remove([node]) == {}
     assert len(running.machines()) == 1

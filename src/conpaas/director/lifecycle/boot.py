@@ -14,6 +14,8 @@ from conpaas.director.lifecycle import removal
 
 _log = logging.getLogger(__name__)
 
+REFRESH_SECONDS = 3.0
+LONGEST_PAUSE = 2.0
 ABSENT_ROUNDS = 5
 CONSOLE_LINES_IN_REASON = 5
 CONSOLE_CHARACTERS_IN_LOG = 8000
@@ -79,6 +81,7 @@ def wait(parts: lifecycle_parts.Parts, key: str, uid: int, wanted: Check) -> lis
     deadline = parts.clock() + parts.settings.node_boot_timeout
     ready: set[int] = set()
     absent: Counter[int] = Counter()
+    refreshed, pause = float("-inf"), parts.settings.probe_interval
     while True:
         wanted()
         with parts.database.reader() as session:
@@ -88,11 +91,15 @@ def wait(parts: lifecycle_parts.Parts, key: str, uid: int, wanted: Check) -> lis
         ready |= {machine.rid for machine in waiting if machine.rid not in troubles}
         if not troubles:
             return machines
-        dead = _refresh(parts, key, [machine for machine in waiting if machine.rid in troubles], absent)
-        troubles.update({rid: reason for rid, reason in dead.items() if rid in troubles})
-        if dead or parts.clock() >= deadline:
-            raise errors.OperationFailed(_complaint(parts, [m for m in waiting if m.rid in troubles], troubles))
-        parts.pause(parts.settings.probe_interval)
+        late = [machine for machine in waiting if machine.rid in troubles]
+        now = parts.clock()
+        dead: dict[int, str] = {}
+        if now >= min(refreshed + REFRESH_SECONDS, deadline) or not all(machine.ip for machine in late):
+            dead, refreshed = _refresh(parts, key, late, absent), now
+        if dead or now >= deadline:
+            raise errors.OperationFailed(_complaint(parts, late, {**troubles, **dead}))
+        parts.pause(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
 def _probe(parts: lifecycle_parts.Parts, machines: Sequence[inventory.Machine], uid: int) -> dict[int, str]:

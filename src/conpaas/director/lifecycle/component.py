@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 NAME = "lifecycle"
 ADOPT_INTERVAL = 20.0
 POLL_SECONDS = 0.5
+WORKERS_PER_START = 4  # requests of managers for nodes run beside starts of applications, and all of them mostly wait
 KINDS = {
     kind.name: kind
     for kind in (applications.START, applications.STOP, applications.DELETE, nodes.CREATE, nodes.REMOVE, services.REMOVE, *volumes.KINDS)
@@ -239,7 +240,8 @@ def install(director: runtime.Director) -> None:
         settings=settings,
     )
     store = opstore.DirectorStore(director.database, owner.name, POLICIES)
-    lifecycle = Lifecycle(parts, store, managers.Managers(director.database, callers), archives, workers=config.operation_workers)
+    rpc = managers.Managers(director.database, callers)
+    lifecycle = Lifecycle(parts, store, rpc, archives, workers=WORKERS_PER_START * config.operation_workers)
     director.components[NAME] = lifecycle
     director.on_exhausted(lifecycle.stop_all_of)
     director.add_startup(lifecycle.resume)

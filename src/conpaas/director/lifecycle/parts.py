@@ -34,7 +34,7 @@ class Settings:
 
     deployment: str = "conpaas"
     node_boot_timeout: float = 300.0
-    probe_interval: float = 1.0
+    probe_interval: float = 0.25
     settle_timeout: float = 600.0
     agent_port: int = 5555
     manager_port: int = 443
