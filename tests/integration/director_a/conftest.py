@@ -19,6 +19,12 @@ HOST = "127.15.0.1"
 PASSWORD = "correct horse"
 
 
+def free_port(host: str) -> int:
+    """A port that nobody listens on at present; tests may run beside each other."""
+    with socket.create_server((host, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 @dataclasses.dataclass(frozen=True)
 class Reply:
     """An HTTP reply, unparsed as far as possible."""

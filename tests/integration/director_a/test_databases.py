@@ -20,7 +20,9 @@ from conpaas.core import misc
 from conpaas.core.https import x509
 from conpaas.director import app, auth, ca, config, credits, db, models, runtime, users
 
-HOST, PORT = "127.15.0.3", 15432
+from . import conftest
+
+HOST = "127.15.0.3"
 PASSWORD = "correct horse"
 
 
@@ -63,12 +65,12 @@ def postgresql(directory: pathlib.Path) -> Iterator[str]:
     driver("psycopg")
     initdb, postgres = (program(name, "usr/lib/postgresql/*/bin") for name in ("initdb", "postgres"))
     user = "postgres" if os.geteuid() == 0 else None
-    data = directory / "data"
+    data, port = directory / "data", conftest.free_port(HOST)
     subprocess.run(
         [initdb, "-D", str(data), "-U", "conpaas", "--auth=trust", "-E", "UTF8"], user=user, check=True, capture_output=True, cwd="/"
     )
-    url = f"postgresql+psycopg://conpaas@{HOST}:{PORT}/postgres"
-    options = ["-h", HOST, "-p", str(PORT), "-k", str(directory), "-F"]
+    url = f"postgresql+psycopg://conpaas@{HOST}:{port}/postgres"
+    options = ["-h", HOST, "-p", str(port), "-k", str(directory), "-F"]
     with running([postgres, "-D", str(data), *options], user, lambda: connects(url)):
         yield url
 
@@ -77,18 +79,18 @@ def postgresql(directory: pathlib.Path) -> Iterator[str]:
 def mariadb(directory: pathlib.Path) -> Iterator[str]:
     driver("pymysql")
     install, mariadbd = program("mariadb-install-db"), program("mariadbd", "usr/sbin")
-    base = pathlib.Path(mariadbd).resolve().parents[1]
+    port, base = conftest.free_port(HOST), pathlib.Path(mariadbd).resolve().parents[1]
     common = ["--no-defaults", f"--datadir={directory / 'data'}", f"--basedir={base}", "--user=root"]
     subprocess.run([install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], check=True, capture_output=True)
     options = [
         f"--bind-address={HOST}",
-        f"--port={PORT}",
+        f"--port={port}",
         f"--socket={directory / 's'}",
         "--character-set-server=latin1",
         "--skip-grant-tables",
     ]
     options += ["--skip-networking=0", f"--pid-file={directory / 'pid'}"]
-    url = f"mariadb+pymysql://root@{HOST}:{PORT}/"
+    url = f"mariadb+pymysql://root@{HOST}:{port}/"
     with running([mariadbd, *common, *options], None, lambda: connects(url)):
         engine = sa.create_engine(url)
         with engine.begin() as connection:

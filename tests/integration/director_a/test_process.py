@@ -15,7 +15,9 @@ import pytest
 from conpaas.core import errors, misc
 from conpaas.core.https import client
 
-HOST, PORT = "127.15.0.2", 5555
+from . import conftest
+
+HOST = "127.15.0.2"
 PASSWORD = "correct horse"
 
 
@@ -24,6 +26,7 @@ class Command:
 
     def __init__(self, state: pathlib.Path) -> None:
         self.state = state
+        self.port = conftest.free_port(HOST)
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def argv(self, *arguments: str) -> list[str]:
@@ -51,13 +54,13 @@ class Command:
         return process
 
     def api(self) -> client.DirectorClient:
-        return client.DirectorClient(f"https://{HOST}:{PORT}", ca=self.state / "certs" / "ca_cert.pem")
+        return client.DirectorClient(f"https://{HOST}:{self.port}", ca=self.state / "certs" / "ca_cert.pem")
 
 
 @pytest.fixture
 def command(tmp_path: pathlib.Path) -> Iterator[Command]:
     made = Command(tmp_path / "state")
-    made.run("init", "--host", HOST, "--port", str(PORT))
+    made.run("init", "--host", HOST, "--port", str(made.port))
     made.run("user", "create", "alice", "--email", "a@example.org", "--credit", "7", "--password-file", "-", stdin=f"{PASSWORD}\n")
     yield made
     for process in made.processes:
@@ -122,7 +125,7 @@ def test_an_address_in_use_is_one_sentence(command: Command) -> None:
     command.serve()
     second = subprocess.run(command.argv("serve"), capture_output=True, text=True, timeout=60, check=False)
     assert second.returncode == 1
-    assert second.stderr.startswith(f"ERROR: Cannot listen on {HOST}:{PORT}: Address already in use")
+    assert second.stderr.startswith(f"ERROR: Cannot listen on {HOST}:{command.port}: Address already in use")
     assert second.stderr.count("\n") == 1
 
 
