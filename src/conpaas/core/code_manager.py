@@ -18,6 +18,14 @@ class CodeManager(manager.BaseManager):
         quota = self.config.get_int(self.config.main, "CODE_QUOTA", code.QUOTA, minimum=1)
         self.code = code.CodeRepository(self.code_versions, self.code_dir, self.git.repository, str(self.service_id), quota=quota)
         self.code.clean()
+        self._catch_up_with_pushes()
+
+    def _catch_up_with_pushes(self) -> None:
+        """Register what was pushed while nobody listened."""
+        try:
+            self.on_git_push()
+        except errors.ConPaaSError as error:
+            self.log.warning("the git repository cannot be read: %s", error)
 
     def on_git_push(self) -> str | None:
         """Make a code version of what was pushed, if the directory named after this service's id changed."""
