@@ -56,8 +56,8 @@ install_packages() { # install_packages PACKAGE…
     [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}." "Its own words are in $log."
     [ -d /run/systemd/system ] || return 0
     for package in "${missing[@]}"; do
-        unit=${package/#openssh-server/ssh}
-        case $unit in ssh | redis-server) "${root_command[@]}" systemctl disable --now "$unit" >>"$log" 2>&1 || note "Could not disable $unit." ;; esac
+        unit=${package/#openssh-server/ssh} unit=${unit/#mariadb-server/mariadb}
+        case $unit in ssh | redis-server | postgresql | mariadb) "${root_command[@]}" systemctl disable --now "$unit" >>"$log" 2>&1 || note "Could not disable $unit." ;; esac
     done
 }
 

@@ -14,9 +14,12 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from conpaas.core import resources
 
 BIN = pathlib.Path(sys.executable).parent
 DEADLINE = 90.0
@@ -51,24 +54,32 @@ class Result:
 class Platform:
     """A Director on `127.<net>.255.1:5555` whose `dummy` cloud hands out 127.<net>.0.0/17, and one user, `alice`."""
 
-    def __init__(self, directory: pathlib.Path, net: int, *, director: dict[str, str] | None = None, cloud: dict[str, str] | None = None) -> None:
+    def __init__(self, directory: pathlib.Path, net: int, *, director: dict[str, str] | None = None, cloud: dict[str, str] | None = None, manager: dict[str, str] | None = None, commands: pathlib.Path = BIN) -> None:
         self.directory = directory
         self.net = net
         self.url = f"https://127.{net}.255.1:5555"
         self.state = directory / "director"
         self.config = self.state / "director.cfg"
-        self.faults = directory / "faults"
+        self.director_faults = directory / "faults-director"
+        self.manager_faults = directory / "faults-manager"
         self.process: subprocess.Popen[bytes] | None = None
         self._director_keys = director or {}
         self._cloud_keys = cloud or {}
+        self._manager_keys = manager or {}
+        self._commands = commands
         self.passwords: dict[str, str] = {}
 
     # --- the Director ------------------------------------------------------------------------------------------------
 
     def write_config(self) -> None:
+        """The Director's configuration, and for managers one that reaches their fault points."""
         self.state.mkdir(parents=True, exist_ok=True)
+        manager = self.directory / "conf" / "config" / "manager" / "default-manager.cfg"
+        manager.parent.mkdir(parents=True, exist_ok=True)
+        keys = "".join(f"{key} = {value}\n" for key, value in {"FAULTS": self.manager_faults, **self._manager_keys}.items())
+        manager.write_text(resources.read("config/manager/default-manager.cfg") + keys)
         sections = {
-            "conpaas": {"DEPLOYMENT_NAME": f"test-{self.net}"},
+            "conpaas": {"DEPLOYMENT_NAME": f"test-{self.net}", "CONF_DIR": self.directory / "conf"},
             "director": {"STATE_DIR": self.state, "DIRECTOR_URL": self.url, "SWEEP_INTERVAL": "2", "NODE_TIMEOUT": "60", **self._director_keys},
             "iaas": {"DRIVER": "dummy", "STATE_DIR": self.directory / "cloud", "NETWORK": f"127.{self.net}.0.0/17", **self._cloud_keys},
         }
@@ -77,11 +88,14 @@ class Platform:
 
     def start(self) -> None:
         """Start the Director and wait until it answers."""
-        log = (self.directory / "director.out").open("ab")
-        environment = {**self.environment(), "CONPAAS_FAULTS": str(self.faults)}
-        self.process = subprocess.Popen([BIN / "cpsdirector", "serve"], env=environment, stdout=log, stderr=log, start_new_session=True)
-        log.close()
+        self._launch()
         until(self.answers, f"the Director answers; its words are in {self.directory / 'director.out'}", 30)
+
+    def _launch(self) -> None:
+        log = (self.directory / "director.out").open("ab")
+        environment = {**self.environment(), "CONPAAS_FAULTS": str(self.director_faults)}
+        self.process = subprocess.Popen([self._commands / "cpsdirector", "serve"], env=environment, stdout=log, stderr=log, start_new_session=True)
+        log.close()
 
     def answers(self) -> bool:
         certificate = self.state / "certs" / "ca_cert.pem"
@@ -96,8 +110,26 @@ class Platform:
         self.process.kill()
         self.process.wait()
 
-    def director_died(self) -> bool:
-        return self.process is not None and self.process.poll() is not None
+    @contextlib.contextmanager
+    def revived(self) -> Iterator[None]:
+        """While this lasts, a Director that dies is started again at once, as a supervisor would; in the end it answers."""
+        ending = threading.Event()
+
+        def keep() -> None:
+            while not ending.wait(0.05):
+                if self.process is not None and self.process.poll() is not None:
+                    self._launch()
+
+        keeper = threading.Thread(target=keep)
+        keeper.start()
+        try:
+            yield
+        finally:
+            ending.set()
+            keeper.join()
+            if self.process is not None and self.process.poll() is not None:
+                self._launch()
+            until(self.answers, "the Director answers again", 30)
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -110,7 +142,7 @@ class Platform:
         home = self.directory / "home" / user
         home.mkdir(parents=True, exist_ok=True)
         return {
-            "PATH": f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{self._commands}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(home),
             "DIRECTOR_CFG": str(self.config),
             "LANG": "C.UTF-8",
@@ -119,7 +151,7 @@ class Platform:
     def run(self, *command: str | os.PathLike[str], user: str = "alice", stdin: str = "", check: bool = True) -> Result:
         """Run one of our commands as a user. With `check`, a failure fails the test with all that it printed."""
         done = subprocess.run(
-            [BIN / str(command[0]), *map(str, command[1:])],
+            [self._commands / str(command[0]), *map(str, command[1:])],
             env=self.environment(user),
             input=stdin,
             capture_output=True,
@@ -155,16 +187,27 @@ class Platform:
                 found.append(json.loads(record.read_text()))
         return found
 
-    def arm(self, line: str) -> None:
-        """Have the process that reaches this fault point (`component kind step when`) kill itself."""
-        with self.faults.open("a") as stream:
-            stream.write(line + "\n")
+    def cloud_faults(self, **faults: Any) -> None:
+        """Have the cloud fail as told (see `clouds/dummy_faults.py`); without arguments, no longer."""
+        (self.directory / "cloud" / "faults.json").write_text(json.dumps(faults))
 
-    def armed(self) -> bool:
-        return self.faults.exists() and bool(self.faults.read_text().strip())
+    # --- crashes -----------------------------------------------------------------------------------------------------
 
-    def disarm(self) -> None:
-        self.faults.unlink(missing_ok=True)
+    def arm(self, component: str, kind: str, steps: list[str], whens: tuple[str, ...]) -> int:
+        """Have the component kill itself once at each of these points, in the order it gets there; how many they are."""
+        points = [f"{component} {kind} {step} {when}\n" for step in steps for when in whens]
+        self._faults(component).write_text("".join(points))
+        return len(points)
+
+    def armed(self, component: str) -> list[str]:
+        """The points not reached yet."""
+        try:
+            return self._faults(component).read_text().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def _faults(self, component: str) -> pathlib.Path:
+        return self.director_faults if component == "director" else self.manager_faults
 
     # --- all of it ---------------------------------------------------------------------------------------------------
 
@@ -185,7 +228,7 @@ class Platform:
 
 
 @contextlib.contextmanager
-def platform(directory: pathlib.Path, net: int, **keys: dict[str, str]) -> Iterator[Platform]:
+def platform(directory: pathlib.Path, net: int, **keys: Any) -> Iterator[Platform]:
     """A platform for the length of a `with` block."""
     whole = Platform(directory, net, **keys)
     try:

@@ -29,13 +29,13 @@ PASSWORD = "correct horse"
 def program(name: str, *places: str) -> str:
     found = shutil.which(name) or next((str(path) for place in places for path in sorted(pathlib.Path("/").glob(f"{place}/{name}"))), None)
     if found is None:
-        pytest.skip(f"{name} is not installed")
+        pytest.fail(f"{name} is not installed; scripts/test installs it")
     return found
 
 
 def driver(module: str) -> None:
     if importlib.util.find_spec(module) is None:
-        pytest.skip(f"the driver {module} is not installed")
+        pytest.fail(f"the driver {module} is not installed; scripts/test installs it")
 
 
 @contextlib.contextmanager
