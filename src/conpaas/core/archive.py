@@ -7,26 +7,35 @@ nothing of an archive decides about a path or a mode but what was checked here.
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import dataclasses
 import enum
+import errno
+import gzip
+import lzma
 import os
 import pathlib
 import posixpath
-import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from typing import IO, Final, Protocol
+from typing import IO, Final, Protocol, cast
 
 from conpaas.core import errors, file
 
 INVALID_FORMAT: Final = "Invalid archive format"
 ABSOLUTE_NAME: Final = "Absolute file names are not allowed in archive members"
 _BLOCK: Final = 1 << 20
-_ZIP_MAGIC: Final = b"PK"
+_LONGEST_READ: Final = 4 << 20
+"""Bytes. No header of a tar archive that means well is longer; the archive library reads a header in one piece."""
+_ZIP_MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_HEADER: Final = 4096
+"""Bytes that a member's own description may take beyond the limit."""
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +107,12 @@ def unpack(archive: pathlib.Path, target: pathlib.Path, limits: Limits = Limits(
 
 def sweep(target: pathlib.Path) -> None:
     """Remove what unpacking into `target` left beside it when it was cut off."""
+    old = _old(target)
+    if old.is_symlink() or old.exists():
+        if target.is_symlink() or target.exists():
+            file.remove_tree(old)
+        else:
+            old.rename(target)
     for left in target.parent.glob(f"{_draft_prefix(target)}*"):
         file.remove_tree(left)
 
@@ -107,11 +122,36 @@ def _draft_prefix(target: pathlib.Path) -> str:
 
 
 def _replace(draft: pathlib.Path, target: pathlib.Path) -> None:
-    old = draft.with_name(draft.name + "-old")
-    if target.is_symlink() or target.exists():
+    """Put the draft in the place of `target`, and what was there in the place of the draft."""
+    if not target.is_symlink() and not target.exists():
+        draft.rename(target)
+        return
+    if not _exchange(draft, target):
+        # A file system without exchange: for an instant there is no target; `sweep` puts the old one back after a crash in it.
+        old = _old(target)
+        file.remove_tree(old)
         target.rename(old)
-    draft.rename(target)
-    file.remove_tree(old)
+        draft.rename(target)
+        file.remove_tree(old)
+
+
+def _old(target: pathlib.Path) -> pathlib.Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
+def _exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Swap two names in one instant; False where the file system cannot."""
+    import ctypes  # only here: it costs an agent memory that most never need
+
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}:
+        return False
+    raise OSError(code, os.strerror(code), str(other))
 
 
 @contextlib.contextmanager
@@ -122,7 +162,7 @@ def _reading(archive: pathlib.Path) -> Iterator[None]:
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeError, RuntimeError, ValueError) as error:
         raise errors.InvalidArgument(INVALID_FORMAT, hint=f"{archive.name} cannot be read: {error}") from error
     except OSError as error:
-        if error.errno in {28, 122}:  # ENOSPC, EDQUOT
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise errors.StorageFull("There is no room on the disk to unpack the archive.") from error
         if isinstance(error, FileNotFoundError | PermissionError) and error.filename == str(archive):
             raise
@@ -137,15 +177,22 @@ def _members(archive: pathlib.Path, limits: Limits) -> Iterator[tuple[Member, Re
     """Every member with its content, checked one by one and against those before it."""
     guard = _Guard(limits, archive.stat().st_size)
     with archive.open("rb") as stream:
-        magic = stream.read(2)
-    if magic == _ZIP_MAGIC:
+        magic = stream.read(4)
+    if magic in _ZIP_MAGIC:
         yield from _zip_members(archive, guard)
     else:
         yield from _tar_members(archive, guard)
 
 
 def _tar_members(archive: pathlib.Path, guard: _Guard) -> Iterator[tuple[Member, Readable | None]]:
-    with tarfile.open(archive, "r:*") as packed:
+    with _decompressed(archive) as source:
+        stream = _Stream(source, guard)
+        yield from _tar_stream_members(stream, guard)
+        _drain(stream)  # up to the checksum at the end of compressed content
+
+
+def _tar_stream_members(stream: _Stream, guard: _Guard) -> Iterator[tuple[Member, Readable | None]]:
+    with tarfile.open(fileobj=stream, mode="r:") as packed:  # type: ignore[call-overload]
         for info in packed:
             if info.issparse() or not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
                 raise errors.InvalidArgument(f"The archive member '{_shown(info.name)}' is neither a file, a directory nor a link.")
@@ -154,7 +201,52 @@ def _tar_members(archive: pathlib.Path, guard: _Guard) -> Iterator[tuple[Member,
             if member is None:
                 continue
             content = packed.extractfile(info) if kind is Kind.FILE else None
-            yield member, guard.counted(content) if content else None
+            yield member, content
+
+
+def _decompressed(archive: pathlib.Path) -> IO[bytes]:
+    with archive.open("rb") as stream:
+        magic = stream.read(6)
+    if magic.startswith(b"\x1f\x8b"):
+        return cast("IO[bytes]", gzip.open(archive))
+    if magic.startswith(b"BZh"):
+        return cast("IO[bytes]", bz2.open(archive))
+    if magic.startswith(b"\xfd7zXZ\0"):
+        return cast("IO[bytes]", lzma.open(archive))
+    return archive.open("rb")
+
+
+class _Stream:
+    """What the tar library reads: forward only, every byte counted, nothing huge in one piece."""
+
+    def __init__(self, source: IO[bytes], guard: _Guard) -> None:
+        self._source = source
+        self._guard = guard
+        self._position = 0
+        self._last = b""
+        self._again = b""
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        """Forward, or one byte back: the library looks at a member's last byte again."""
+        if position == self._position - 1 and self._last and not self._again:
+            self._again, self._position = self._last, position
+        elif position < self._position:
+            raise tarfile.ReadError("the archive refers back")
+        while self._position < position and self.read(min(_BLOCK, position - self._position)):
+            continue
+        return self._position
+
+    def read(self, size: int = _BLOCK) -> bytes:
+        if not 0 <= size <= _LONGEST_READ:
+            raise errors.TooLarge(f"The archive has a header of more than {_LONGEST_READ} bytes.")
+        block = self._again + self._source.read(size - len(self._again)) if size else b""
+        self._guard.count(len(block) - len(self._again))
+        self._position += len(block)
+        self._last, self._again = (block[-1:], b"") if block else (self._last, self._again)
+        return block
 
 
 def _zip_members(archive: pathlib.Path, guard: _Guard) -> Iterator[tuple[Member, Readable | None]]:
@@ -183,10 +275,10 @@ class _Guard:
     def __init__(self, limits: Limits, packed_size: int) -> None:
         self.limits = limits
         self._packed = max(packed_size, 1)
+        self._promised = 0
         self._bytes = 0
         self._count = 0
         self._kinds: dict[str, Kind] = {}
-        self._links: dict[str, str] = {}
 
     def expect(self, members: int) -> None:
         if members > self.limits.max_members:
@@ -236,25 +328,25 @@ class _Guard:
         self._kinds[path] = kind
 
     def _target(self, path: str, kind: Kind, link: str) -> str:
+        """Where a link leads. A symbolic link may climb only at its beginning: then it starts from a real directory of the tree and
+        descends from there, through other links perhaps, of which the same is true; so no chain of them leaves the tree."""
         base = posixpath.dirname(path) if kind is Kind.SYMLINK else ""
         led = posixpath.normpath(posixpath.join(base, link))
-        if not link or "\0" in link or link.startswith("/") or "\\" in link or led == ".." or led.startswith("../"):
+        parts = [part for part in link.split("/") if part not in ("", ".")]
+        climbs_late = ".." in parts[next((index for index, part in enumerate(parts) if part != ".."), len(parts)) :]
+        if not link or "\0" in link or link.startswith("/") or "\\" in link or climbs_late or led == ".." or led.startswith("../"):
             raise errors.InvalidArgument(f"The link '{_shown(path)}' in the archive leads out of its tree.")
-        if kind is Kind.HARDLINK:
-            if self._kinds.get(led) is not Kind.FILE:
-                raise errors.InvalidArgument(f"The link '{_shown(path)}' in the archive leads to no file before it.")
-            return led
-        # What a link's path says is only true while no part of it is a link itself.
-        trail = ""
-        for part in led.split("/")[:-1]:
-            trail = posixpath.join(trail, part)
-            if self._kinds.get(trail) is Kind.SYMLINK:
-                raise errors.InvalidArgument(f"The link '{_shown(path)}' in the archive leads through another link.")
-        self._links[path] = led
-        return link
+        if len(link.encode(errors="surrogateescape")) > self.limits.max_name:
+            raise errors.InvalidArgument(f"The link '{_shown(path)}' in the archive is too long.")
+        if kind is Kind.SYMLINK:
+            return link
+        if self._kinds.get(led) is not Kind.FILE:
+            raise errors.InvalidArgument(f"The link '{_shown(path)}' in the archive leads to no file before it.")
+        return led
 
     def _room(self, size: int) -> None:
-        if size < 0 or self._bytes + size > self.limits.max_bytes:
+        self._promised += size
+        if size < 0 or self._promised > self.limits.max_bytes:
             raise errors.TooLarge(f"The archive unpacks to more than {self.limits.max_bytes} bytes.")
 
     def counted(self, content: IO[bytes]) -> _Counted:
@@ -262,7 +354,7 @@ class _Guard:
 
     def count(self, amount: int) -> None:
         self._bytes += amount
-        if self._bytes > self.limits.max_bytes:
+        if self._bytes > self.limits.max_bytes + self._count * _HEADER:
             raise errors.TooLarge(f"The archive unpacks to more than {self.limits.max_bytes} bytes.")
         if self._bytes > self.limits.ratio_floor and self._bytes > self._packed * self.limits.max_ratio:
             raise errors.TooLarge(f"The archive unpacks to more than {self.limits.max_ratio:g} times its size.")
@@ -295,8 +387,7 @@ def _write(root: pathlib.Path, member: Member, content: Readable | None) -> None
     if member.kind is Kind.SYMLINK:
         place.symlink_to(member.target)
     elif member.kind is Kind.HARDLINK:
-        shutil.copyfile(root / member.target, place, follow_symlinks=False)
-        place.chmod(stat.S_IMODE((root / member.target).stat().st_mode))
+        os.link(root / member.target, place, follow_symlinks=False)
     elif content is not None:
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o755 if member.executable else 0o644)
         with os.fdopen(descriptor, "wb") as stream:
