@@ -78,7 +78,8 @@ def serve(directory: pathlib.Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     https.start_in_thread()
     print(https.port, flush=True)
-    ended.wait()
+    while not ended.wait(1):  # a signal that another thread gets does not wake this one
+        pass
     https.stop()
 
 
