@@ -25,8 +25,7 @@ _log = logging.getLogger(__name__)
 State, STABLE, wrong_state = states.State, states.STABLE, states.wrong_state
 
 UNDO_ATTEMPTS, FINISH_ATTEMPTS = 4, 60
-UNDO_DELAY = 2.0
-"""Seconds before the second attempt to undo a step; doubles with each further one."""
+UNDO_DELAY = 2.0  # seconds before the second attempt to undo a step; doubles with each further one
 
 
 class OperationStatus(enum.StrEnum):
@@ -409,12 +408,11 @@ class OperationEngine:
         faults.point(self._component, kind.name, step.name, faults.RECORDED)
 
     def _fail(self, op: Operation, kind: OperationKind, step: Step, record: StepRecord, error: Exception) -> None:
-        expected = isinstance(error, errors.ConPaaSError)
-        _log.error("operation %s: %s failed at '%s': %s", op.id, kind.name, step.name, describe(error), exc_info=not expected)
         op.error = describe(error)
+        unexpected = not isinstance(error, errors.ConPaaSError)
+        _log.error("operation %s: %s failed at '%s': %s", op.id, kind.name, step.name, op.error, exc_info=unexpected)
         record.status, record.at = StepStatus.FAILED, time.time()
-        begun = [other for other in kind.steps if op.step(other.name).status is not StepStatus.PENDING]
-        if any(other.irreversible for other in begun):
+        if any(other.irreversible and op.step(other.name).status is not StepStatus.PENDING for other in kind.steps):
             op.status = OperationStatus.FAILED
             return
         op.status = OperationStatus.UNDOING
@@ -464,14 +462,16 @@ class OperationEngine:
             self._on_finish(op)
 
     def _persistently(self, op: Operation, write: Callable[[], None]) -> None:
-        """Write what must not be lost, again and again for about half an hour when the disk is full; then leave it to the next start."""
+        """Write what must not be lost, again and again for about half an hour (a full disk, a database that is away); then leave it."""
         delay = 1.0
         for _ in range(FINISH_ATTEMPTS):
             try:
                 write()
                 return
-            except errors.StorageFull as error:
-                _log.error("operation %s: its outcome cannot be written yet: %s", op.id, error)
+            except LeaseLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is tried again whatever went wrong
+                _log.error("operation %s: its outcome cannot be written yet: %s", op.id, describe(error))
             if self._closing.wait(delay):
                 break
             delay = min(delay * 2, 30.0)

@@ -60,6 +60,8 @@ class Agent:
 class World:
     """Certificates, a Director, agents, and the manager's process, which can be killed and started again."""
 
+    until = staticmethod(until)
+
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
         self.faults = directory / "faults"

@@ -5,24 +5,23 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import signal
+from typing import Any
 
 import pytest
 
 from conpaas.core import errors, lifecycle
 
-from .conftest import World, until
-
 MEMORY_LIMIT_MB = 60
 
 
-def started(world: World) -> None:
+def started(world: Any) -> None:
     world.start()
     assert world.call("add_service", service_type="helloworld")["service_id"] == 1
     assert world.call("start_service", service_id=1, cloud="default")["state"] in ("PROLOGUE", "RUNNING")
     world.await_state("RUNNING")
 
 
-def test_a_service_runs_grows_shrinks_and_stops(world: World) -> None:
+def test_a_service_runs_grows_shrinks_and_stops(world: Any) -> None:
     started(world)
     world.await_end(world.call("add_nodes", service_id=1, nodes={"node": 2}, cloud="default")["operation"])
     lines = world.get("get_helloworld", 1)["helloworld"].splitlines()
@@ -34,7 +33,7 @@ def test_a_service_runs_grows_shrinks_and_stops(world: World) -> None:
     assert world.director.machines == {}
 
 
-def test_memory_stays_small(world: World) -> None:
+def test_memory_stays_small(world: Any) -> None:
     started(world)
     world.await_end(world.call("add_nodes", service_id=1, nodes={"node": 5}, cloud="default")["operation"])
     world.get("get_helloworld", 1)
@@ -46,7 +45,7 @@ def test_memory_stays_small(world: World) -> None:
 
 @pytest.mark.parametrize("step", [step.name for step in lifecycle.ADD.steps])
 @pytest.mark.parametrize("when", ["before", "after", "recorded"])
-def test_a_manager_killed_while_adding_nodes_goes_on(world: World, step: str, when: str) -> None:
+def test_a_manager_killed_while_adding_nodes_goes_on(world: Any, step: str, when: str) -> None:
     started(world)
     world.faults.write_text(f"manager add_nodes {step} {when}\n")
     with contextlib.suppress(errors.Unreachable):
@@ -60,7 +59,7 @@ def test_a_manager_killed_while_adding_nodes_goes_on(world: World, step: str, wh
     assert sorted(world.director.machines) == ["iaasi-0001", "iaasi-0002", "iaasi-0003"]
 
 
-def test_a_manager_killed_at_rest_finds_its_agents_again(world: World) -> None:
+def test_a_manager_killed_at_rest_finds_its_agents_again(world: Any) -> None:
     started(world)
     assert world.process is not None
     world.process.send_signal(signal.SIGKILL)
@@ -71,23 +70,23 @@ def test_a_manager_killed_at_rest_finds_its_agents_again(world: World) -> None:
     assert len(world.director.machines) == 1
 
 
-def test_an_agent_that_dies_is_replaced(world: World) -> None:
+def test_an_agent_that_dies_is_replaced(world: Any) -> None:
     started(world)
     world.await_end(world.call("add_nodes", service_id=1, nodes={"node": 1}, cloud="default")["operation"])
     world.stop_agent("iaasi-0001")
-    until(lambda: world.get("get_app_info")["nodes"] == ["iaasi-0002", "iaasi-0003"], "the dead node is replaced")
+    world.until(lambda: world.get("get_app_info")["nodes"] == ["iaasi-0002", "iaasi-0003"], "the dead node is replaced")
     world.await_state("RUNNING")
     reason = world.get("get_service_history", 1)["state_log"][-1]["reason"]
     assert reason == "iaasi-0001 was lost: it does not answer; replaced by iaasi-0003"
     assert sorted(world.director.machines) == ["iaasi-0002", "iaasi-0003"]
 
 
-def test_a_manager_told_to_end_in_the_middle_goes_on_later(world: World) -> None:
+def test_a_manager_told_to_end_in_the_middle_goes_on_later(world: Any) -> None:
     started(world)
     world.director.down(10_000)
     world.director._trouble[-1].method = "create_nodes"
     begun = world.call("add_nodes", service_id=1, nodes={"node": 1}, cloud="default")["operation"]
-    until(lambda: world.director.calls["create_nodes"] > 1, "the Director is asked")
+    world.until(lambda: world.director.calls["create_nodes"] > 1, "the Director is asked")
     assert world.process is not None
     world.process.terminate()
     assert world.process.wait(60) == 0
