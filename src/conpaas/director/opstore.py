@@ -28,6 +28,7 @@ from conpaas.director import db, inventory, models
 LEASE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 15.0
 MAX_SLOTS = 64
+PRUNED_AT_ONCE = 500
 
 _UNFINISHED = (str(operations.OperationStatus.RUNNING), str(operations.OperationStatus.UNDOING))
 _BEFORE = "_before"
@@ -226,6 +227,14 @@ class DirectorStore:
             found = self._operations(session, session.scalars(query).all())
         wanted = set(modes)
         return [op for op in found if self._policies.get(op.kind, Policy()).mode in wanted]
+
+    def prune(self, before: float) -> None:
+        """Forget operations that ended before a time (seconds since the epoch); their request keys are free again."""
+        with self._database.session() as session:
+            old = sa.select(models.Operation.id).where(models.Operation.finished < before).limit(PRUNED_AT_ONCE)
+            ids = session.scalars(old).all()
+            session.execute(sa.delete(models.OperationStep).where(models.OperationStep.operation_id.in_(ids)))
+            session.execute(sa.delete(models.Operation).where(models.Operation.id.in_(ids)))
 
     # Inside
 

@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 120.0
 KEPT_FINDINGS = 200
+HISTORY_SECONDS = 90 * 24 * 3600.0
 MISSES_BEFORE_LOST = 2
 
 
@@ -79,6 +80,7 @@ class Sweeper:
                     self._find(found, "cloud", f"The cloud {name} could not be compared: {error}")
             self._sweep_leftovers(found)
             self._sweep_services(found)
+            self._store.prune(self._now() - HISTORY_SECONDS)
             self.last_pass = self._now()
             return found
 

@@ -234,6 +234,15 @@ def test_what_takes_longer_is_pending(started: Any) -> None:
     assert len(started.world.life.store.under_way()) == 1
 
 
+def test_so_many_callers_are_held_that_others_find_a_thread(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    life = started.world.life
+    life.engine._pool.submit = lambda function, name: None
+    monkeypatch.setattr(component, "SHORT_HOLD", 0.0)
+    while life._holds.acquire(blocking=False):
+        pass
+    assert create(started, wait=60) == {"pending": True}
+
+
 def test_managers_act_for_their_own_application_only(started: Any) -> None:
     before = started.world.vms()
     assert "own application only" in create(started, app_id=999)["error"]

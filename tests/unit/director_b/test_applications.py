@@ -246,3 +246,18 @@ def test_two_parallel_starts_make_exactly_one_manager(world: Any) -> None:
     (op,) = lives[0].history(world.aid, 10)
     assert lives[0].finished(op.id, 10.0) is not None
     assert (refused, world.clouds["iaas"].made, world.application().status) == (2, 1, "RUNNING")
+
+
+def test_a_broken_cloud_without_machines_does_not_hinder_a_stop(running: Any) -> None:
+    running.clouds["other"].down = True
+    running.life.stop(running.aid, "ann")
+    assert (running.application().status, running.vms()) == ("STOPPED", set())
+
+
+def test_a_machine_that_no_row_tells_of_goes_with_its_application(running: Any) -> None:
+    """Whatever carries the application's tag is destroyed with it."""
+    cloud = running.clouds["other"]
+    (manager,) = running.clouds["iaas"].nodes.values()
+    cloud.nodes["stray"] = dataclasses.replace(manager, vmid="stray")
+    running.life.stop(running.aid, "ann")
+    assert running.vms() == set()

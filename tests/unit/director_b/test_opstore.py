@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import time
 from typing import Any
 
 import pytest
@@ -21,8 +22,6 @@ def interrupted(world: Any, killing: Any, killed: Any) -> Any:
 
 
 def store(world: Any, owner: str, now: float = 0.0) -> opstore.DirectorStore:
-    import time
-
     return opstore.DirectorStore(world.database, owner, component.POLICIES, clock=lambda: time.time() + now)
 
 
@@ -86,3 +85,10 @@ def test_every_living_process_has_an_identity_of_its_own_and_keeps_it_over_resta
     assert again.name == first.name
     second.release()
     again.release()
+
+
+def test_old_history_is_forgotten_and_what_is_under_way_is_not(interrupted: Any) -> None:
+    interrupted.life.stop(interrupted.new_application("second"), "ann")
+    interrupted.life.store.prune(time.time() + 1)
+    assert [op.kind for op in interrupted.life.store.under_way()] == ["start_application"]
+    assert interrupted.life.history(interrupted.aid + 1, 10) == []

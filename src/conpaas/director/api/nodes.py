@@ -18,13 +18,15 @@ blueprint = flask.Blueprint("nodes", __name__)
 
 MAX_NODES_TEXT = 512 * 1024
 MAX_SCRIPT = 256 * 1024
-LONGEST_WAIT = 60
 # A manager without request keys can't ask again: it is held until the end, whatever that is.
 BLOCKING_WAIT = 1800.0
 
 REQUEST = params.Param("request", params.Text(max_length=100), default=None, help="Key of the request: the same key gets the same answer.")
 WAIT = params.Param(
-    "wait", params.Integer(minimum=0, maximum=600), default=LONGEST_WAIT, help="Seconds the call may be held; then it answers `pending`."
+    "wait",
+    params.Integer(minimum=0, maximum=600),
+    default=int(component.LONGEST_HOLD),
+    help="Seconds the call may be held; then it answers `pending`.",
 )
 APP_ID = params.Param("app_id", params.Text(max_length=20), default=None, help="The manager's own application.")
 
@@ -41,7 +43,7 @@ def keyed(kind: OperationKind, aid: int, request: str | None, wait: int, args: M
     lifecycle = component.current()
     key = wanted.request_key(request) if request else uuid.uuid4().hex
     op_id = lifecycle.request(kind, aid, key, args, caller.label)
-    return lifecycle.result(op_id, min(wait, LONGEST_WAIT) if request else BLOCKING_WAIT)
+    return lifecycle.result(op_id, min(wait, component.LONGEST_HOLD) if request else BLOCKING_WAIT)
 
 
 @endpoint.endpoint(

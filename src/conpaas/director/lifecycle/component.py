@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 NAME = "lifecycle"
 ADOPT_INTERVAL = 20.0
 POLL_SECONDS = 0.5
+LONGEST_HOLD = 60.0
+SHORT_HOLD = 1.0
 WORKERS_PER_START = 4  # requests of managers for nodes run beside starts of applications, and all of them mostly wait
 KINDS = {
     kind.name: kind
@@ -43,12 +46,14 @@ class Lifecycle:
         archives: code_tarball.Archives | None = None,
         *,
         workers: int = 16,
+        holds: int = 12,
         **engine_options: Any,
     ) -> None:
         self.parts = parts
         self.store = store
         self.managers = rpc
         self.archives = archives
+        self._holds = threading.BoundedSemaphore(holds)
         self.applications = applications.Applications(parts, store)
         self.nodes = nodes.Nodes(parts)
         self.services = services.Services(parts, rpc)
@@ -146,13 +151,26 @@ class Lifecycle:
             return None
 
     def result(self, op_id: str, wait: float) -> Any:
-        """The result of an operation, or `PENDING` when it has not ended within `wait` seconds; raises what made it fail."""
-        op = self.finished(op_id, wait)
+        """The result of an operation, or `PENDING` when it has not ended within `wait` seconds; raises what made it fail.
+
+        Only so many callers are held at once that the others find a thread of the server; the rest is sent away sooner.
+        """
+        op = self._hold(op_id, wait)
         if op is None:
             return dict(PENDING)
         if op.status is not OperationStatus.DONE:
             raise errors.OperationFailed(op.error or f"The operation {op.kind} failed.")
         return op.data.get("result", {})
+
+    def _hold(self, op_id: str, wait: float) -> operations.Operation | None:
+        if wait > LONGEST_HOLD:  # somebody who can't ask again
+            return self.finished(op_id, wait)
+        if not self._holds.acquire(blocking=False):
+            return self.finished(op_id, min(wait, SHORT_HOLD))
+        try:
+            return self.finished(op_id, wait)
+        finally:
+            self._holds.release()
 
     def finished(self, op_id: str, wait: float) -> operations.Operation | None:
         """An operation once it has ended, whichever process runs it; None when it has not within `wait` seconds."""
@@ -241,7 +259,9 @@ def install(director: runtime.Director) -> None:
     )
     store = opstore.DirectorStore(director.database, owner.name, POLICIES)
     rpc = managers.Managers(director.database, callers)
-    lifecycle = Lifecycle(parts, store, rpc, archives, workers=WORKERS_PER_START * config.operation_workers)
+    lifecycle = Lifecycle(
+        parts, store, rpc, archives, workers=WORKERS_PER_START * config.operation_workers, holds=max(1, config.threads // 2)
+    )
     director.components[NAME] = lifecycle
     director.on_exhausted(lifecycle.stop_all_of)
     director.add_startup(lifecycle.resume)

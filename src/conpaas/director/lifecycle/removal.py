@@ -46,8 +46,14 @@ def destroy(
         for name in parts.clouds:
             by_cloud.setdefault(name, [])
     problems: list[str] = []
-    for _name, found, error in lifecycle_parts.each(by_cloud.items(), lambda item: _destroy_in(parts, item[0], item[1], extra_tags)):
-        problems += [str(error)] if error else found or []
+    outcomes = lifecycle_parts.each(by_cloud.items(), lambda item: _destroy_in(parts, item[0], item[1], extra_tags))
+    for (name, here), found, error in outcomes:
+        if error is None:
+            problems += found or []
+        elif here:
+            problems.append(str(error))
+        else:
+            _log.warning("the cloud %s, where nothing is on record, could not be asked: %s", name, error)
     return problems
 
 
