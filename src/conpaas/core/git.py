@@ -23,6 +23,8 @@ BRANCHES: Final = ("master", "main")
 """Branches whose pushes make code versions."""
 NAME: Final = "code"
 """The repository's name in a clone URL."""
+REGISTERED: Final = "code version:"
+"""How the manager's answer begins when a push made a version."""
 
 _PUSHED = "refs/conpaas/pushed"
 _KEPT = "refs/conpaas/versions"
@@ -183,7 +185,10 @@ def _notify(arguments: list[str]) -> None:
         print(f"{name} is stored; only {' and '.join(BRANCHES)} make code versions")
     if revision is not None:
         Repository(pathlib.Path(arguments[1])).note_push(revision)
-        print(git_server.tell_manager(pathlib.Path(arguments[0])))
+        answer = git_server.tell_manager(pathlib.Path(arguments[0]))
+        print(answer)
+        if not answer.startswith(REGISTERED):
+            print("A service takes the directory named after its id, such as 1/run.sh for service 1, when its content has changed")
 
 
 def main(arguments: list[str]) -> int:

@@ -12,7 +12,6 @@ import pwd
 import shlex
 import socket
 import sys
-from collections.abc import Mapping
 from typing import Final
 
 from conpaas.core import config as configuration
@@ -176,7 +175,7 @@ def tell_manager(config_file: pathlib.Path) -> str:
         return f"The push is stored, but no code version was made: {error}. Push again to try again."
     finally:
         rpc.close()
-    return answer if isinstance(answer, str) else str(answer.get("text", answer)) if isinstance(answer, Mapping) else str(answer)
+    return str(answer)
 
 
 def _python() -> list[str]:

@@ -14,6 +14,9 @@ from conpaas.core import misc, node
 from conpaas.testing import harness
 
 
+ASK_AND_WAIT = "pid=$(cat pid); kill -USR1 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.02; done"
+
+
 @pytest.fixture
 def generic() -> Iterator[harness.Harness]:
     with harness.Harness("generic") as made:
@@ -130,7 +133,7 @@ def test_a_run_is_not_lost_with_its_manager(generic: harness.Harness, upload: Ca
 def test_scripts_of_a_service_that_stops_can_end_in_order(generic: harness.Harness, upload: Callable[..., str]) -> None:
     enable(
         generic,
-        upload(**{"run.sh": "trap 'exit 0' USR1; echo $$ > pid; while :; do sleep 0.05; done", "interrupt.sh": "kill -USR1 $(cat pid)"}),
+        upload(**{"run.sh": "trap 'exit 0' USR1; echo $$ > pid; while :; do sleep 0.05; done", "interrupt.sh": ASK_AND_WAIT}),
     )
     generic.start()
     run = execute(generic, "run")

@@ -150,7 +150,9 @@ def test_a_push_registers_a_version_and_tells_the_person(vm: ManagerVm, develope
         vm.call("download_code_version", codeVersionId=newest["codeVersionId"])
 
     developer.commit("Another service", **{"2__run.sh": "echo no"})
-    assert "code version" not in developer.git("push", "origin", "master").stderr
+    refused = developer.git("push", "origin", "master").stderr
+    assert "code version:" not in refused
+    assert "A service takes the directory named after its id" in refused
     assert versions(vm)[0] == newest["codeVersionId"]
 
     developer.git("checkout", "-q", "-b", "topic")

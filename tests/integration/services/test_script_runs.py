@@ -19,6 +19,7 @@ import conpaas
 from conpaas.core import file, misc
 from conpaas.services.generic.agent import processes, runs
 
+ASK_AND_WAIT = "pid=$(cat pid); kill -USR1 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.02; done"
 SLEEP = "exec sleep 600"
 
 
@@ -144,7 +145,7 @@ def test_an_interrupt_ends_the_runs_it_names_after_its_script(scripts: Scripts) 
     target = scripts.start("trap 'echo saved; exit 0' USR1; echo $$ > pid; while :; do sleep 0.05; done")
     other = scripts.start(SLEEP)
     eventually(lambda: (scripts.directory / "pid").exists() and (scripts.directory / "pid").read_text().strip(), "the pid")
-    interrupt = scripts.start("kill -USR1 $(cat pid)", script="interrupt", ends=(target.id,))
+    interrupt = scripts.start(ASK_AND_WAIT, script="interrupt", ends=(target.id,))
     assert interrupt.wait(20)
     assert target.wait(20)
     assert (output(target), target.return_code()) == ("saved\n", 0)

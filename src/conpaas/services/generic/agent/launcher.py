@@ -147,11 +147,12 @@ class Launcher:
 
     def statuses(self) -> dict[str, str]:
         """The classic status of each script: of its last run since the code was activated."""
-        found = {script.filename: scripts.NEVER_STARTED for script in scripts.Script}
+        latest: dict[str, runs.Run] = {}
         for run in self.store.all():
-            if run.spec.activation == self._notes.get("activation") and not run.queued and not _never_began(run):
-                found[run.script.filename] = run.status()
-        return found
+            if run.spec.activation == self._notes.get("activation") and run.note("started"):
+                latest[run.script.filename] = run
+        names = [script.filename for script in scripts.Script]
+        return {name: latest[name].status() if name in latest else scripts.NEVER_STARTED for name in names}
 
     def find(self, run_id: str | None, script: str | None = None) -> runs.Run:
         """A run by its id, or the last one of a script (by file name). Raises NotFound."""
@@ -193,6 +194,7 @@ class Launcher:
         )
 
     def _environment(self, run_id: str) -> dict[str, str]:
+        """All that a script finds in its environment; it starts in the directory of the code, with nothing on its standard input."""
         user = _user_name()
         return {
             **self._members.environment(),
@@ -241,10 +243,6 @@ def wait_ended(run: runs.Run, timeout: float) -> bool:
 def new_activation() -> str:
     """A fresh id of an activation."""
     return secrets.token_hex(6)
-
-
-def _never_began(run: runs.Run) -> bool:
-    return not run.note("started")
 
 
 def _user_name() -> str:

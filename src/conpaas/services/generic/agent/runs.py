@@ -93,9 +93,11 @@ class Run:
     @property
     def alive(self) -> bool:
         """True while a process of the run lives. Writes the end down if the runner could not."""
+        if self.note("end"):
+            return False
         if self._locked():
             return True
-        if not self.note("started") or self.note("end"):
+        if not self.note("started"):
             return False
         if self.orphans():
             return True
