@@ -31,9 +31,9 @@ def test_from_start_to_delete(deployment: Any, ann: Any, eventually: Any) -> Non
 
 def test_parallel_starts_make_one_manager(deployment: Any, refusal: type[Exception]) -> None:
     outcomes: list[str] = []
+    callers = [deployment.client_of("ann") for _ in range(4)]
 
-    def start() -> None:
-        caller = deployment.client_of("ann")
+    def start(caller: Any) -> None:
         try:
             caller.post("/startapp/1", {})
             outcomes.append("accepted")
@@ -42,8 +42,7 @@ def test_parallel_starts_make_one_manager(deployment: Any, refusal: type[Excepti
         finally:
             caller.close()
 
-    deployment.client_of("ann").close()
-    threads = [threading.Thread(target=start) for _ in range(4)]
+    threads = [threading.Thread(target=start, args=(caller,)) for caller in callers]
     for thread in threads:
         thread.start()
     for thread in threads:
