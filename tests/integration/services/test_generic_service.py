@@ -13,7 +13,6 @@ import pytest
 from conpaas.core import misc, node
 from conpaas.testing import harness
 
-
 ASK_AND_WAIT = "pid=$(cat pid); kill -USR1 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.02; done"
 
 

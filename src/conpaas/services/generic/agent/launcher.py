@@ -65,6 +65,7 @@ class Launcher:
     def __init__(
         self, places: paths.Paths, code: versions.CodeVersions, members: membership.Membership, notes: file.Notes, settings: Settings
     ) -> None:
+        places.scratch.mkdir(parents=True, exist_ok=True)
         self.store = runs.RunStore(places.lib / "runs", keep=settings.runs_kept)
         self._places = places
         self._code = code
