@@ -82,6 +82,12 @@ def _register_keys(group: plugins.VerbGroup) -> None:
         keys = replies.each(reply.get("authorizedKeys") or [], str, "a list of keys")
         service.show("\n".join(keys), keys)
 
+    @group.verb("git_address")
+    def git_address(service: handles.Handle) -> None:
+        """Print where to push code to, and which directory of the repository is this service's."""
+        reply = replies.mapping(service.get("list_authorized_keys"), "a git address")
+        service.show(f"{reply.get('repository')}\nThis service's directory: {reply.get('directory')}", reply)
+
 
 def code_versions(service: Any) -> list[replies.CodeVersion]:
     """The code versions of a service, newest first."""
