@@ -10,12 +10,15 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from conpaas.core import config, errors, faults, log, metrics, paths, rpc
 from conpaas.core.https import identity, server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 USER_KEYS: Final = ("USER_ID", "APP_ID", "MY_IP")
 _log = logging.getLogger(__name__)
@@ -38,6 +41,8 @@ def main(name: str, section: str, port_key: str, default_port: int, build: Build
     """Run the daemon `name` until SIGTERM; the exit code. Problems with its configuration are told on standard error."""
     options = _options(name, arguments)
     try:
+        if options.config is None:
+            raise errors.ConfigurationError("Failed to find configuration file: none is named (-c FILE)")
         configuration = config.Config.read(options.config, main=section)
         configuration.require(section, (*paths.REQUIRED, *USER_KEYS))
         where = paths.Paths.from_config(configuration)
@@ -60,8 +65,8 @@ def main(name: str, section: str, port_key: str, default_port: int, build: Build
 
 def _options(name: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=name, description="Serves until it gets SIGTERM; usually started by the boot of a VM.")
-    parser.add_argument("-c", "--config", type=pathlib.Path, required=True, help="the configuration file")
-    parser.add_argument("-b", "--bind", help="the address to listen on (default: MY_IP of the configuration)")
+    parser.add_argument("-c", "--config", type=pathlib.Path, help="the configuration file (mandatory)")
+    parser.add_argument("-b", "--bind", help="the address to listen on (default: BIND, or else MY_IP, of the configuration)")
     parser.add_argument("-p", "--port", type=int, help="the port to listen on (default: the one of the configuration)")
     return parser.parse_args(arguments)
 
@@ -69,7 +74,7 @@ def _options(name: str, arguments: Sequence[str] | None) -> argparse.Namespace:
 def _serve(name: str, bind: tuple[str, int], credentials: identity.Credentials, part: Part, where: paths.Paths) -> None:
     pages = {"/metrics": server.text_page(metrics.render, metrics.CONTENT_TYPE), "/health": server.text_page(lambda: "ok\n")}
     wsgi = server.rpc_wsgi(part.application, part.callers, pages, spool_dir=where.tmp)
-    https = server.HttpsServer(bind, wsgi, credentials)
+    https = server.HttpsServer(bind, _counted(wsgi), credentials)
     ending = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -81,10 +86,27 @@ def _serve(name: str, bind: tuple[str, int], credentials: identity.Credentials, 
     https.start_in_thread()
     gc.collect()
     gc.freeze()
+    print(*bind, flush=True)
     _log.info("%s listens on %s:%d", name, *bind)
     try:
-        ending.wait()
+        # With a time limit: without one, a signal that the kernel hands to another thread is never seen.
+        while not ending.wait(1.0):
+            continue
     finally:
         _log.info("%s ends", name)
         https.stop()
         part.close()
+
+
+def _counted(wsgi: WSGIApplication) -> WSGIApplication:
+    """The application, with its replies counted by status for the page of metrics."""
+    requests = metrics.Counter("conpaas_requests_total")
+
+    def count(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *details: Any) -> Callable[[bytes], object]:
+            requests.add(status=status.partition(" ")[0], verb=environ.get("REQUEST_METHOD", ""))
+            return start_response(status, headers, *details)
+
+        return wsgi(environ, start)
+
+    return count

@@ -88,6 +88,8 @@ def run(configuration: config.DirectorConfig) -> None:
     running = DirectorServer(configuration)
     try:
         running.start()
-        ending.wait()
+        # With a time limit: without one, a signal that the kernel hands to another thread is never seen.
+        while not ending.wait(1.0):
+            continue
     finally:
         running.stop()
