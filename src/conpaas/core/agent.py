@@ -6,11 +6,9 @@ import logging
 import pathlib
 from typing import Any, Final
 
-from conpaas.core import config, errors, expose, file, log, params, paths, supervisor
+from conpaas.core import config, errors, expose, log, log_window, params, paths, supervisor
 
 LOG_NAME: Final = "cpsagent.log"
-LOG_LIMIT: Final = 4_000_000
-"""Bytes of a log in one answer."""
 
 
 class BaseAgent:
@@ -49,8 +47,7 @@ class BaseAgent:
     @expose.expose(
         "GET",
         params.Param("filename", params.Text(max_length=256), default=LOG_NAME, help="the name of a log"),
-        params.Param("offset", params.Integer(minimum=0), default=None, help="where to begin, in bytes; without it, the end of the log"),
-        params.Param("limit", params.Integer(minimum=1, maximum=LOG_LIMIT), default=LOG_LIMIT, help="at most this many bytes"),
+        *log_window.PARAMS,
     )
     def get_log(self, filename: str, offset: int | None, limit: int) -> dict[str, Any]:
         """Read one of the agent's logs. Its classic path is as good as its name."""
@@ -59,10 +56,9 @@ class BaseAgent:
         if path is None or filename not in (name, f"/var/log/{name}", str(path)):
             raise errors.NotFound(f"Failed to read log file: '{params.shown(filename)}'")
         try:
-            excerpt = file.read_bounded(path, offset=offset, limit=limit)
+            return log_window.answer(path, offset, limit)
         except OSError as error:
             raise errors.NotFound(f"Failed to read log file: '{filename}'") from error
-        return {"log": excerpt.text, "offset": excerpt.offset, "size": excerpt.size}
 
     @expose.expose("GET")
     def get_startup_status(self) -> dict[str, Any]:

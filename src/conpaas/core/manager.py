@@ -8,24 +8,19 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from conpaas.core import agents, config, errors, expose, file, log, node, params, paths, states
+from conpaas.core import agents, config, errors, expose, log, log_window, node, params, paths, states
 from conpaas.core import operations as ops
 from conpaas.core.https import identity
 from conpaas.core.state import records, settings, store
 
 AGENT_LOG = "cpsagent.log"
-LOG_LIMIT = 4_000_000
+LOG_LIMIT = log_window.LIMIT
 """Bytes of a log in one answer."""
-
-_LOG_WINDOW = (
-    params.Param("offset", params.Integer(minimum=0), default=None, help="where to begin, in bytes; without it, the end of the log"),
-    params.Param("limit", params.Integer(minimum=1, maximum=LOG_LIMIT), default=LOG_LIMIT, help="at most this many bytes"),
-)
 
 AGENT_LOG_PARAMS = (
     params.Param("agentId", params.Text(), help="the id of a node"),
     params.Param("filename", params.Text(), default=None, help="which of the node's logs; without it, the agent's own"),
-    *_LOG_WINDOW,
+    *log_window.PARAMS,
 )
 
 Submit = Callable[[ops.OperationKind, int, Mapping[str, Any], str], ops.Operation]
@@ -347,14 +342,13 @@ class BaseManager:
             raise errors.NotFound(f"There is no operation '{operation_id}' on record.")
         return {"operation": op.to_dict()}
 
-    @expose.expose("GET", *_LOG_WINDOW)
+    @expose.expose("GET", *log_window.PARAMS)
     def get_manager_log(self, offset: int | None, limit: int) -> dict[str, Any]:
         """Read the log of the service's manager."""
         try:
-            excerpt = file.read_bounded(self.log_file, offset=offset, limit=limit)
+            return log_window.answer(self.log_file, offset, limit)
         except OSError as error:
             raise errors.NotFound("Failed to read log") from error
-        return {"log": excerpt.text, "offset": excerpt.offset, "size": excerpt.size}
 
     @expose.expose("GET", *AGENT_LOG_PARAMS)
     def get_agent_log(self, agent_id: str, filename: str | None, offset: int | None, limit: int) -> dict[str, Any]:
