@@ -141,3 +141,11 @@ def test_scripts_of_a_service_that_stops_can_end_in_order(generic: harness.Harne
     generic.stop()
     (part,) = generic.call("get_run", run=run)["run"]["nodes"].values()
     assert (part["state"], part["exit_code"]) == ("STOPPED", 0)
+
+
+def test_a_run_waits_for_the_notification_of_new_nodes(generic: harness.Harness, upload: Callable[..., str]) -> None:
+    enable(generic, upload(**{"notify.sh": "sleep 0.5", "run.sh": "echo after"}))
+    generic.start()
+    generic.add_nodes({"node": 1})
+    assert statuses(generic, generic.nodes[0])["notify.sh"] == "RUNNING"
+    assert ended(generic, execute(generic, "run"))["success"]

@@ -39,6 +39,9 @@ DEFAULT_TIME_LIMITS: dict[str, float] = {
     Script.CLEANUP: 600.0,
 }
 
+NOTIFY_PATIENCE = 15.0
+"""Seconds that a request for another script waits for a notify.sh under way, which nobody asked for by hand, before it is refused."""
+
 NEVER_STARTED = "NEVER STARTED"
 RUNNING = "RUNNING"
 

@@ -91,8 +91,9 @@ class Launcher:
     def start(self, request: Request) -> runs.Run | None:
         """Start a script that a user asked for, or init. None: the code has no such script.
 
-        Raises WrongState while another script runs.
+        A notify.sh that runs is waited for a while. Raises WrongState while another script runs.
         """
+        runs.wait_until(lambda: {run.script for run in self.store.running()} != {scripts.Script.NOTIFY}, scripts.NOTIFY_PATIENCE)
         with self.store.exclusive():
             known = self.store.get(request.run)
             if known is None:

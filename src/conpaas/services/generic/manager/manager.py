@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from conpaas.core import code_manager, errors, expose, manager, node, params
@@ -21,6 +23,7 @@ UNKNOWN = "UNKNOWN"
 
 _START_PATIENCE = 30.0
 _MAX_UNDO_PATIENCE = 3
+_NOTIFY_INTERVAL = 0.1
 _DAY = 86_400
 
 ENABLE_CODE = OperationKind(
@@ -347,10 +350,12 @@ class GenericManager(code_manager.CodeManager):
     def _refuse_while_running(self, nodes: list[node.ServiceNode] | None = None) -> None:
         if self._starting() is not None:
             raise errors.WrongState(STILL_RUNNING)
-        answers = self._cluster.statuses(self.nodes if nodes is None else nodes)
-        for answer in answers.values():
-            if not isinstance(answer, errors.ConPaaSError) and scripts.RUNNING in answer["scripts"].values():
+        chosen = self.nodes if nodes is None else nodes
+        deadline = time.monotonic() + scripts.NOTIFY_PATIENCE
+        while busy := _running_scripts(answers := self._cluster.statuses(chosen)):
+            if busy != {scripts.Script.NOTIFY.filename} or time.monotonic() >= deadline:
                 raise errors.WrongState(STILL_RUNNING)
+            time.sleep(_NOTIFY_INTERVAL)
         self._raise_if_silent(answers)
 
     @staticmethod
@@ -372,3 +377,9 @@ class GenericManager(code_manager.CodeManager):
 
     def on_delete_volume(self, target: node.ServiceNode, volume: node.ServiceVolume) -> None:
         client.unmount_volume(self.agents, target, volume.vol_name)
+
+
+def _running_scripts(answers: Mapping[str, dict[str, Any] | errors.ConPaaSError]) -> set[str]:
+    """The file names of the scripts that run on any node that answered."""
+    found = [answer["scripts"] for answer in answers.values() if not isinstance(answer, errors.ConPaaSError)]
+    return {name for statuses in found for name, status in statuses.items() if status == scripts.RUNNING}
