@@ -10,6 +10,7 @@ that in the end makes something listen on the VM's address and the given port, s
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pathlib
 import resource
 import socket
@@ -43,8 +44,21 @@ def answered_after(begun: float, address: tuple[str, int]) -> float:
     raise SystemExit(f"{address[0]}:{address[1]} does not answer after {PATIENCE:g} s")
 
 
-def measure(cloud: base.Cloud, count: int, user_data: str, port: int) -> None:
-    """Boots `count` VMs at once, waits for all, destroys them, and prints the times."""
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """Seconds from the request until `create_nodes` returned and until VMs answered; of destroying them; CPU of this process."""
+
+    count: int
+    created: float
+    first: float
+    median: float
+    last: float
+    destroyed: float
+    cpu: float
+
+
+def measure(cloud: base.Cloud, count: int, user_data: str, port: int) -> Times:
+    """Boots `count` VMs at once, waits for all, and destroys them."""
     specs = tuple(base.NodeSpec(index, "bench", user_data=user_data) for index in range(count))
     before = resource.getrusage(resource.RUSAGE_SELF)
     begun = time.monotonic()
@@ -57,10 +71,7 @@ def measure(cloud: base.Cloud, count: int, user_data: str, port: int) -> None:
     cloud.destroy_nodes([node.vmid for node in nodes])
     destroyed = time.monotonic() - begun
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(
-        f"{count:3} VMs: create_nodes {created:.3f} s; answering first {times[0]:.3f} s, median {statistics.median(times):.3f} s,"
-        f" last {times[-1]:.3f} s; destroy_nodes {destroyed:.3f} s; CPU of this process {cpu:.3f} s"
-    )
+    return Times(count, created, times[0], statistics.median(times), times[-1], destroyed, cpu)
 
 
 def main() -> None:
@@ -80,7 +91,11 @@ def main() -> None:
             raise SystemExit(problem)
         try:
             for count in (1, 1, 1, options.vms):
-                measure(cloud, count, user_data, options.port)
+                times = measure(cloud, count, user_data, options.port)
+                print(
+                    f"{count:3} VMs: create_nodes {times.created:.3f} s; answering first {times.first:.3f} s, median {times.median:.3f} s,"
+                    f" last {times.last:.3f} s; destroy_nodes {times.destroyed:.3f} s; CPU of this process {times.cpu:.3f} s"
+                )
         finally:
             cloud.destroy_nodes([node.vmid for node in cloud.list_nodes()])
 

@@ -41,7 +41,7 @@ def request(host: str, method: str = "get_service_info", close: bool = False) ->
 
 
 def exchange(sock: ssl.SSLSocket, message: bytes) -> bytes:
-    """Send a request and return the body of its reply; raises ConnectionError if the reply is not a success."""
+    """Send a request and return the body of its reply; raises ConnectionError if it is not a result."""
     sock.sendall(message)
     data = sock.recv(RECEIVE)
     head, separator, body = data.partition(b"\r\n\r\n")
@@ -53,6 +53,8 @@ def exchange(sock: ssl.SSLSocket, message: bytes) -> bytes:
     length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
     while len(body) < length:
         body += _more(sock)
+    if b'"error":null' not in body:
+        raise ConnectionError(f"an error in place of a result: {body[:200]!r}")
     return body
 
 

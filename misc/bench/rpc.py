@@ -106,9 +106,11 @@ def resident_mb(pid: int) -> float:
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
-def measure(scenario: str, pid: int, port: int, directory: pathlib.Path, *, clients: int, requests: int, mode: str) -> Figure:
+def measure(
+    scenario: str, pid: int, port: int, directory: pathlib.Path, *, clients: int, requests: int, mode: str, host: str = HOST
+) -> Figure:
     """Run client processes side by side, each making `requests` calls."""
-    command = [sys.executable, str(HERE / "lean_client.py"), HOST, str(port), str(directory), str(requests), mode]
+    command = [sys.executable, str(HERE / "lean_client.py"), host, str(port), str(directory), str(requests), mode]
     before = cpu_seconds(pid)
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(clients)]
     results = [json.loads(process.communicate()[0]) for process in processes]
@@ -126,15 +128,15 @@ def measure(scenario: str, pid: int, port: int, directory: pathlib.Path, *, clie
 
 
 @contextlib.contextmanager
-def idle_connections(port: int, directory: pathlib.Path, *, raw: int, established: int) -> Iterator[None]:
+def idle_connections(port: int, directory: pathlib.Path, *, raw: int, established: int, host: str = HOST) -> Iterator[None]:
     """Connections that do nothing: some that never shake hands, some that did and now keep quiet."""
     context = lean_client.context(directory)
     with contextlib.ExitStack() as stack:
         for _ in range(raw):
-            stack.enter_context(socket.create_connection((HOST, port)))
+            stack.enter_context(socket.create_connection((host, port)))
         for _ in range(established):
-            sock = stack.enter_context(lean_client.connect((HOST, port), context))
-            lean_client.exchange(sock, lean_client.request(HOST))
+            sock = stack.enter_context(lean_client.connect((host, port), context))
+            lean_client.exchange(sock, lean_client.request(host))
         yield
 
 
