@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
 import shutil
+import stat
 import tempfile
 from typing import Any
 
@@ -57,10 +59,13 @@ def read_bounded(path: pathlib.Path, *, offset: int | None = None, limit: int = 
     """At most `limit` bytes of a file from `offset`; without an offset, its last `limit` bytes.
 
     An offset beyond the end (the file was rotated) starts anew at 0. Bytes that are not UTF-8 come as U+FFFD; a
-    character cut by the limit is left for the next call. Raises OSError when the file cannot be read.
+    character cut by the limit is left for the next call. Raises OSError when the file cannot be read, or is none (a pipe would never end).
     """
-    with path.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # noqa: PTH123 - pathlib cannot open without waiting
+        found = os.fstat(stream.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        size = found.st_size
         start = max(0, size - limit) if offset is None else offset if offset <= size else 0
         stream.seek(start)
         content = stream.read(limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import threading
@@ -15,6 +16,7 @@ Labels = tuple[tuple[str, str], ...]
 Sample = tuple[str, Labels, float]
 """Name (`_total` at its end marks a counter), labels, value."""
 
+_log = logging.getLogger(__name__)
 _started = time.time()
 _collectors: list[Callable[[], Iterable[Sample]]] = []
 
@@ -60,14 +62,24 @@ def render() -> str:
     """All samples as one page."""
     by_name: dict[str, list[str]] = {}
     for source in (process_samples, *_collectors):
-        for name, labels, value in source():
+        for name, labels, value in _asked(source):
             shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
-            by_name.setdefault(name, []).append(f"{name}{{{shown}}} {value:g}" if shown else f"{name} {value!r}")
+            number = int(value) if float(value).is_integer() else value
+            by_name.setdefault(name, []).append(f"{name}{{{shown}}} {number}" if shown else f"{name} {number}")
     lines = []
     for name, samples in by_name.items():
         lines.append(f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}")
         lines.extend(samples)
     return "\n".join(lines) + "\n"
+
+
+def _asked(source: Callable[[], Iterable[Sample]]) -> list[Sample]:
+    """What one source tells; nothing, and a line in the log, when it fails: the page is wanted most when something is broken."""
+    try:
+        return list(source())
+    except Exception:  # noqa: BLE001 - whatever a part of the daemon raises
+        _log.exception("some numbers of this daemon cannot be had")
+        return []
 
 
 def _escaped(text: str) -> str:
