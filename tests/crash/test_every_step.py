@@ -1,24 +1,21 @@
 """Managers and Directors, real ones, killed with SIGKILL at every step of every kind of operation.
 
-Kinds and steps are read from the code. In each test one operation is begun, and the process that carries it out dies before and after each
-of its steps, one death after the other; then the operation must have ended as if nothing had happened. That a single death at any point, with failures
-and undoing, ends well too is tested in memory (tests/unit), where there is time for all combinations.
+Kinds and steps are read from the code. In each test one operation is begun, and the process that carries it out dies before and after
+each of its steps, one death after the other; then the operation must have ended as if nothing had happened. That a single death at any
+point, with failures and undoing, ends well too is tested in memory (tests/unit), where there is time for all combinations.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import os
-import signal
-import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from conpaas.core import faults, lifecycle, services, volumes
 from conpaas.director.lifecycle import component
-
+from tests.support import consistency
 from tests.support import platform as platforms
 
 APP = "demo"
@@ -101,7 +98,7 @@ def _remove(stage: Stage) -> Callable[[], None]:
 def _replace(stage: Stage) -> Callable[[], None]:
     stage.started(nodes=2)
     victim = stage.nodes()[-1]
-    return lambda: kill_vm(stage.platform, victim["ip"])
+    return lambda: consistency.kill_vm(stage.platform, victim["ip"])
 
 
 def _delete(stage: Stage) -> Callable[[], None]:
@@ -193,7 +190,7 @@ def test_a_manager_that_dies_at_every_step(platform: platforms.Platform, kind: s
     begin()
     platforms.until(lambda: not platform.armed("manager"), f"the manager dies everywhere in {kind}, not at {platform.armed('manager')}")
     platforms.until(lambda: stage.state() == final, f"{kind} ends in {final}, not in {stage.state()}")
-    assert_consistent(platform)
+    consistency.assert_consistent(platform)
     if final not in ("GONE", "INIT"):
         platform.cps("--yes", "service", "remove", APP, stage.sid)
 
@@ -212,7 +209,7 @@ def _start_application(platform: platforms.Platform) -> tuple[Callable[[], None]
     name = _application(platform, "starts", start=False)
     return (
         lambda: _ignore(platform.cps("--no-wait", "application", "start", name, check=False)),
-        lambda: application_status(platform, name) == "RUNNING",
+        lambda: consistency.application_status(platform, name) == "RUNNING",
     )
 
 
@@ -220,7 +217,7 @@ def _stop_application(platform: platforms.Platform) -> tuple[Callable[[], None],
     name = _application(platform, "stops", start=True)
     return (
         lambda: _ignore(platform.cps("--no-wait", "--yes", "application", "stop", name, check=False)),
-        lambda: application_status(platform, name) == "STOPPED",
+        lambda: consistency.application_status(platform, name) == "STOPPED",
     )
 
 
@@ -228,7 +225,7 @@ def _delete_application(platform: platforms.Platform) -> tuple[Callable[[], None
     name = _application(platform, "goes", start=True)
     return (
         lambda: _ignore(platform.cps("--no-wait", "--yes", "application", "delete", name, check=False)),
-        lambda: application_status(platform, name) == "ABSENT",
+        lambda: consistency.application_status(platform, name) == "ABSENT",
     )
 
 
@@ -263,59 +260,8 @@ def test_a_director_that_dies_at_every_step(platform: platforms.Platform, kind: 
     with platform.revived():
         platform.arm("director", kind, [step.name for step in component.KINDS[kind].steps], DEATHS)
         begin()
-        platforms.until(lambda: not platform.armed("director"), f"the Director dies everywhere in {kind}, not at {platform.armed('director')}")
+        dies = f"the Director dies everywhere in {kind}, not at {platform.armed('director')}"
+        platforms.until(lambda: not platform.armed("director"), dies)
         platforms.until(platform.answers, "the Director answers again")
         platforms.until(ended, f"{kind} ends")
-    assert_consistent(platform)
-
-
-# What must be true whenever nothing is under way
-
-
-def application_status(platform: platforms.Platform, name: str) -> str:
-    return next((str(one["status"]) for one in platform.data("application", "list") if one["name"] == name), "ABSENT")
-
-
-def kill_vm(platform: platforms.Platform, address: str) -> None:
-    """Pull the plug of the VM that has this address."""
-    record = next(vm for vm in platform.vms() if vm["ip"] == address)
-    guard = int((platform.directory / "cloud" / "vms" / record["vmid"] / "pid").read_text())
-    os.kill(guard, signal.SIGKILL)
-
-
-def on_the_cloud(platform: platforms.Platform) -> set[str]:
-    return {vm["vmid"] for vm in platform.vms()}
-
-
-def at_the_director(platform: platforms.Platform) -> set[str]:
-    return {resource["vmid"] for resource in platform.data("cloud", "list_resources")}
-
-
-def at_the_managers(platform: platforms.Platform) -> set[str]:
-    found = set()
-    for application in platform.data("application", "list"):
-        if application["status"] != "RUNNING":
-            continue
-        found.add(next(vm["vmid"] for vm in platform.vms() if vm["ip"] == application["manager"]))
-        for service in platform.data("service", "list", "-a", str(application["aid"])):
-            nodes = platform.data("service", "list_nodes", str(application["aid"]), str(service["sid"]))
-            found |= {node["agent_id"].removeprefix("iaas") for node in nodes}
-    return found
-
-
-def assert_consistent(platform: platforms.Platform) -> None:
-    """Cloud, Director and managers agree on every VM, and every started hour was charged exactly once."""
-
-    def agreed() -> bool:
-        return on_the_cloud(platform) == at_the_director(platform) == at_the_managers(platform)
-
-    try:
-        platforms.until(agreed, "cloud, Director and managers agree", 40)
-    except AssertionError as error:
-        views = {"cloud": on_the_cloud(platform), "Director": at_the_director(platform), "managers": at_the_managers(platform)}
-        raise AssertionError(f"they do not agree: {views}") from error
-    with sqlite3.connect(f"file:{platform.state / 'director.db'}?mode=ro", uri=True) as database:
-        charged = collections.Counter(database.execute("SELECT rid, hour_index FROM ledger WHERE kind = 'hour'").fetchall())
-        alive = {rid for (rid,) in database.execute("SELECT rid FROM resource WHERE state = 'running'")}
-    assert [entry for entry, times in charged.items() if times > 1] == []
-    assert alive <= {rid for rid, _ in charged}
+    consistency.assert_consistent(platform)

@@ -54,7 +54,16 @@ class Result:
 class Platform:
     """A Director on `127.<net>.255.1:5555` whose `dummy` cloud hands out 127.<net>.0.0/17, and one user, `alice`."""
 
-    def __init__(self, directory: pathlib.Path, net: int, *, director: dict[str, str] | None = None, cloud: dict[str, str] | None = None, manager: dict[str, str] | None = None, commands: pathlib.Path = BIN) -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        net: int,
+        *,
+        director: dict[str, str] | None = None,
+        cloud: dict[str, str] | None = None,
+        manager: dict[str, str] | None = None,
+        commands: pathlib.Path = BIN,
+    ) -> None:
         self.directory = directory
         self.net = net
         self.url = f"https://127.{net}.255.1:5555"
@@ -80,7 +89,13 @@ class Platform:
         manager.write_text(resources.read("config/manager/default-manager.cfg") + keys)
         sections = {
             "conpaas": {"DEPLOYMENT_NAME": f"test-{self.net}", "CONF_DIR": self.directory / "conf"},
-            "director": {"STATE_DIR": self.state, "DIRECTOR_URL": self.url, "SWEEP_INTERVAL": "2", "NODE_TIMEOUT": "60", **self._director_keys},
+            "director": {
+                "STATE_DIR": self.state,
+                "DIRECTOR_URL": self.url,
+                "SWEEP_INTERVAL": "2",
+                "NODE_TIMEOUT": "60",
+                **self._director_keys,
+            },
             "iaas": {"DRIVER": "dummy", "STATE_DIR": self.directory / "cloud", "NETWORK": f"127.{self.net}.0.0/17", **self._cloud_keys},
         }
         text = "".join(f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items()) for name, keys in sections.items())
@@ -94,7 +109,9 @@ class Platform:
     def _launch(self) -> None:
         log = (self.directory / "director.out").open("ab")
         environment = {**self.environment(), "CONPAAS_FAULTS": str(self.director_faults)}
-        self.process = subprocess.Popen([self._commands / "cpsdirector", "serve"], env=environment, stdout=log, stderr=log, start_new_session=True)
+        self.process = subprocess.Popen(
+            [self._commands / "cpsdirector", "serve"], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
         log.close()
 
     def answers(self) -> bool:
@@ -174,7 +191,19 @@ class Platform:
         """Create a user and sign in as that user."""
         password = secrets.token_hex(12)
         self.passwords[name] = password
-        self.run("cpsdirector", "user", "create", name, "--email", f"{name}@example.org", "--credit", str(credit), "--password-file", "-", stdin=password)
+        self.run(
+            "cpsdirector",
+            "user",
+            "create",
+            name,
+            "--email",
+            f"{name}@example.org",
+            "--credit",
+            str(credit),
+            "--password-file",
+            "-",
+            stdin=password,
+        )
         self.run("cps-tools", "--username", name, "login", self.url, "--password-stdin", "--yes", user=name, stdin=password)
 
     # --- the cloud ---------------------------------------------------------------------------------------------------
