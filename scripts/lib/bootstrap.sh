@@ -1,8 +1,11 @@
 # shellcheck shell=bash
-# Shared by scripts/quickstart and scripts/test: OS packages, a virtual environment, messages.
-# Sourced by bash, never run. Expects ROOT (the checkout) and STATE (where everything made is kept).
+# Shared by scripts/quickstart and scripts/test: messages, the lock, OS packages, a virtual environment.
+# Sourced by bash, never run. Expects ROOT (the checkout), STATE (where everything made is kept) and PROGRAM (what the person typed).
 
 PYTHON=${PYTHON:-/usr/bin/python3}
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # of an ordinary user it lacks the daemons
+export LC_ALL=C.UTF-8
+unset PYTHONPATH PYTHONHOME
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
     BOLD=$'\e[1m' GREEN=$'\e[32m' RED=$'\e[31m' DIM=$'\e[2m' PLAIN=$'\e[0m'
@@ -18,6 +21,39 @@ die() { # die "what went wrong" ["the way out"]
     exit 1
 }
 
+CLEANUP=() # commands (each one word per element of its own array is not needed: names of functions) for the end, whatever it is
+at_exit() {
+    local command
+    for command in "${CLEANUP[@]}"; do "$command"; done
+}
+trap at_exit EXIT
+trap 'printf "\n" >&2; note "Interrupted. The same command again goes on from here." >&2; exit 130' INT
+trap 'note "Ended. The same command again goes on from here." >&2; exit 143' TERM HUP
+
+# --- the state directory ----------------------------------------------------------------------------------------------
+
+check_state() { # check_state — STATE as a full path, usable, or an error that says why not
+    STATE=$(realpath -m -- "$STATE") || die "'$STATE' is not the name of a directory."
+    case $STATE in
+        / | "${HOME:-/}" | "$ROOT") die "$STATE is no place for it: --reset deletes from there." "Name a directory of its own:  --state DIR" ;;
+        *[$'\n\t:?%"\'\\$`']*) die "The name of the state directory holds a character that cannot be in it (quotes, line breaks, or one of : ? % $ \`)." "Name another one:  --state DIR" ;;
+    esac
+}
+
+prepare_state() { # prepare_state MEGABYTES — makes STATE and takes its lock for as long as this runs
+    local free reason
+    reason=$(mkdir -p -- "$STATE" 2>&1) || die "$STATE cannot be made: ${reason##*: }." "Name a place where you may write:  --state DIR"
+    [ -w "$STATE" ] || die "$STATE belongs to somebody else ($(stat -c %U "$STATE"))." "Name a place where you may write:  --state DIR"
+    free=$(df -Pm -- "$STATE" | awk 'NR == 2 { print $4 }')
+    [ -x "$STATE/venv/bin/python" ] || [ "${free:-$1}" -ge "$1" ] || die "$STATE has $free MB left on its disk; about $1 MB are needed." "Make room, or name another place:  --state DIR"
+    take_lock
+}
+
+take_lock() { # what an interrupted run began (a package being installed) holds the lock too, until it ends
+    exec 9>>"$STATE/lock"
+    flock --nonblock 9 || die "Another run is at work on $STATE, or what an interrupted one began is still under way." "Wait for it, or look:  fuser -v $(printf %q "$STATE/lock")"
+}
+
 # --- OS packages ------------------------------------------------------------------------------------------------------
 
 package_installed() { dpkg-query -W -f='${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
@@ -27,61 +63,84 @@ missing_packages() { # prints those of its arguments that are not installed
     for package in "$@"; do package_installed "$package" || printf '%s\n' "$package"; done
 }
 
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
 # The packages bring daemons that Debian starts and enables by itself. ConPaaS runs its own copies on addresses of its own, so those
 # of the packages are neither started now nor enabled at the next boot; daemons that were there before are left as they are.
+POLICY=/usr/sbin/policy-rc.d
+POLICY_MARK='# of ConPaaS, while it installs packages'
+
+deny_starts() {
+    [ ! -e "$POLICY" ] || grep -qxF "$POLICY_MARK" "$POLICY" || return 0
+    # It means nothing any more when the process that wrote it is gone, however that ended.
+    printf '#!/bin/sh\n%s\n[ -d /proc/%s ] && exit 101\nexit 0\n' "$POLICY_MARK" $$ | as_root tee "$POLICY" >/dev/null
+    as_root chmod 755 "$POLICY"
+}
+
+allow_starts() {
+    [ ! -e "$POLICY" ] || ! grep -qxF "$POLICY_MARK" "$POLICY" || as_root rm -f "$POLICY"
+}
+
+apt_get() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" </dev/null; }
+
 install_packages() { # install_packages PACKAGE…
-    local root_command=() deny='' package unit missing
+    local missing log=$STATE/apt.log status=0
+    command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
+        die "This is not Debian or a relative of it: there is no apt-get." "Use a machine or a container with Debian 12 or newer."
     mapfile -t missing < <(missing_packages "$@")
     [ ${#missing[@]} -gt 0 ] || return 0
-    if [ "$(id -u)" -ne 0 ]; then
-        if sudo -n true 2>/dev/null; then
-            root_command=(sudo -n)
-        else
-            die "These Debian packages are missing: ${missing[*]}." "Ask for them once with:  sudo apt-get install --no-install-recommends ${missing[*]}"
-        fi
+    if [ "$(id -u)" -ne 0 ] && ! sudo -n true 2>/dev/null; then
+        die "These Debian packages are missing: ${missing[*]}." "Ask for them once with:  sudo apt-get install --no-install-recommends ${missing[*]}"
     fi
     say "Installing Debian packages: ${missing[*]}"
-    if [ ! -e /usr/sbin/policy-rc.d ]; then
-        deny=/usr/sbin/policy-rc.d
-        printf '#!/bin/sh\nexit 101\n' | "${root_command[@]}" tee "$deny" >/dev/null
-        "${root_command[@]}" chmod 755 "$deny"
-    fi
-    local log=$STATE/apt.log status=0
-    mkdir -p "$STATE"
-    {
-        "${root_command[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
-            "${root_command[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
-    } >"$log" 2>&1 || status=$?
-    [ -z "$deny" ] || "${root_command[@]}" rm -f "$deny"
-    [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}." "Its own words are in $log."
+    CLEANUP+=(allow_starts)
+    deny_starts
+    : >"$log"
+    apt_get update >>"$log" 2>&1 || note "apt-get update had trouble (see $log); going on with the lists that there are."
+    { as_root env DEBIAN_FRONTEND=noninteractive dpkg --configure -a && apt_get install -y --no-install-recommends "${missing[@]}"; } </dev/null >>"$log" 2>&1 || status=$?
+    allow_starts
+    [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}: $(grep -m1 '^E: ' "$log" || tail -n 1 "$log")" "All its words are in $log."
+    disable_units "${missing[@]}" >>"$log" 2>&1
+}
+
+disable_units() { # disable_units PACKAGE… — the units of packages that were just installed
+    local package
     [ -d /run/systemd/system ] || return 0
-    for package in "${missing[@]}"; do
-        unit=${package/#openssh-server/ssh} unit=${unit/#mariadb-server/mariadb}
-        case $unit in ssh | redis-server | postgresql | mariadb) "${root_command[@]}" systemctl disable --now "$unit" >>"$log" 2>&1 || note "Could not disable $unit." ;; esac
+    for package in "$@"; do
+        case $package in
+            openssh-server) as_root systemctl disable --now ssh ;;
+            mariadb-server) as_root systemctl disable --now mariadb ;;
+            redis-server | postgresql) as_root systemctl disable --now "$package" ;;
+        esac || note "Could not disable the service of $package."
     done
 }
 
 # --- virtual environment ----------------------------------------------------------------------------------------------
 
 check_python() {
-    command -v "$PYTHON" >/dev/null || die "There is no $PYTHON." "Install Python 3.11 or newer, or name one:  PYTHON=/path/to/python3 $0"
+    command -v "$PYTHON" >/dev/null || die "There is no $PYTHON." "Install Python 3.11 or newer, or name one:  PYTHON=/path/to/python3 $PROGRAM"
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        die "$PYTHON is $("$PYTHON" --version 2>&1); ConPaaS needs Python 3.11 or newer." "Name another one:  PYTHON=/path/to/python3 $0"
+        die "$PYTHON is $("$PYTHON" --version 2>&1); ConPaaS needs Python 3.11 or newer." "Name another one:  PYTHON=/path/to/python3 $PROGRAM"
 }
 
 # make_venv DIR EXTRA — a virtual environment in DIR with this checkout installed in it, with the exact versions of
-# constraints.txt. Does nothing when nothing that it is made of has changed since.
+# constraints.txt. Does nothing when nothing that it is made of has changed since. One that was never finished is made anew; one
+# that was is brought up to date in place, as programs may be running from it.
 make_venv() {
-    local venv=$1 extra=${2:-} stamp fingerprint
+    local venv=$1 extra=${2:-} stamp fingerprint log=$STATE/pip.log
+    check_python
     stamp=$venv/.conpaas-installed
-    fingerprint=$(cd "$ROOT" && cat setup.py constraints.txt | sha256sum | cut -d' ' -f1)-$extra-$ROOT
-    if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$fingerprint" ]; then
+    fingerprint=$(cd "$ROOT" && cat setup.py constraints.txt | sha256sum | cut -d' ' -f1)-$extra-$("$PYTHON" --version)-$ROOT
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$fingerprint" ] && "$venv/bin/python" -c 'import conpaas' 2>/dev/null; then
         return 0
     fi
-    check_python
-    say "Installing ConPaaS into $venv"
-    "$PYTHON" -m venv "$venv" >/dev/null || die "Could not make a virtual environment in $venv." "On Debian:  apt-get install python3-venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --constraint "$ROOT/constraints.txt" --editable "$ROOT${extra:+[$extra]}" \
-        >"$STATE/pip.log" 2>&1 || die "pip could not install ConPaaS into $venv." "Its own words are in $STATE/pip.log."
+    say "Installing ConPaaS into $venv (about a minute)"
+    if [ ! -e "$stamp" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        rm -rf -- "$venv"
+        "$PYTHON" -m venv -- "$venv" >"$log" 2>&1 || die "Python could not make a virtual environment in $venv: $(tail -n 1 "$log")" "Are the package python3-venv and room on the disk there? All its words are in $log."
+    fi
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --constraint "$ROOT/constraints.txt" \
+        --editable "$ROOT${extra:+[$extra]}" </dev/null >"$log" 2>&1 ||
+        die "pip could not install ConPaaS into $venv: $(grep -m1 '^ERROR: ' "$log" || tail -n 1 "$log")" "All its words are in $log."
     printf '%s' "$fingerprint" >"$stamp"
 }
