@@ -8,7 +8,7 @@ umask 077
 cat >"$CONF" <<CONF
 bind $MY_IP
 port $PORT
-dir $DATA
+dir "$DATA"
 appendonly yes
 requirepass $password
 masterauth $password
