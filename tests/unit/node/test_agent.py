@@ -1,4 +1,4 @@
-"""The calls that every agent answers."""
+"""What every agent answers, and what its process says when it cannot start."""
 
 from __future__ import annotations
 
@@ -8,98 +8,117 @@ from typing import Any
 
 import pytest
 
-from conpaas.core import agent, config, params, paths, rpc
+from conpaas.core import agent, agent_daemon, config, metrics, paths, rpc
 from conpaas.core.https import identity
 
-CALLER = identity.PeerIdentity(role=identity.ROLE_MANAGER, uid=1, aid=1, cn="manager", serial="1", fingerprint="x")
+MANAGER = identity.PeerIdentity("manager", uid=1, aid=1)
 
 
 @pytest.fixture
-def places(tmp_path: pathlib.Path) -> paths.Paths:
-    found = paths.Paths.under(tmp_path)
-    found.create()
-    found.scratch.mkdir()
-    return found
+def base(tmp_path: pathlib.Path) -> agent.BaseAgent:
+    where = paths.Paths.under(tmp_path)
+    where.create()
+    where.scratch.mkdir()
+    return agent.BaseAgent(config.Config({"agent": {"TYPE": "x", "MY_IP": "127.13.0.9"}, "vm": where.to_config()}))
 
 
-@pytest.fixture
-def call(places: paths.Paths):
-    made = agent.BaseAgent(config.Config({"agent": {**places.to_config(), "MY_IP": "127.0.0.1", "TYPE": "x"}}))
+def call(base: agent.BaseAgent, method: str, **params: Any) -> Any:
     application = rpc.RpcApplication()
-    application.register(0, made)
-
-    def call(method: str, **arguments: Any) -> dict[str, Any]:
-        reply = application.dispatch(rpc.RpcCall("GET", 0, method, 7, arguments, CALLER))
-        answer = json.loads(reply.body or b"{}")
-        assert answer["id"] == 7
-        return answer
-
-    return call
+    application.register(0, base)
+    reply = application.dispatch(rpc.RpcCall("GET", 0, method, 1, params, MANAGER))
+    assert reply.body is not None
+    answer = json.loads(reply.body)
+    return answer.get("error") or answer["result"]
 
 
-def test_an_agent_answers(call):
-    assert call("check_process")["result"] == {}
+def test_it_works(base: agent.BaseAgent):
+    assert call(base, "check_process") == {}
 
 
-def test_its_log_under_every_classic_name(call, places: paths.Paths):
-    places.log_file.write_bytes(b"one\ntwo \xff\n")
-    for arguments in ({}, {"filename": "cpsagent.log"}, {"filename": "/var/log/cpsagent.log"}, {"filename": str(places.log_file)}):
-        assert call("get_log", **arguments)["result"] == {"log": "one\ntwo �\n", "offset": 10, "size": 10}
-    assert call("get_log", offset=4)["result"]["log"] == "two �\n"
-    assert call("get_log", offset=0, limit=4)["result"] == {"log": "one\n", "offset": 4, "size": 10}
-    assert call("get_log", limit=4)["result"]["size"] == 10
+def test_its_log_by_name_and_by_classic_path(base: agent.BaseAgent):
+    base.paths.log_file.write_bytes(b"one\ntwo\xff\n")
+    expected = {"log": "one\ntwo\ufffd\n", "offset": 9, "size": 9}
+    for name in ({}, {"filename": "cpsagent.log"}, {"filename": "/var/log/cpsagent.log"}, {"filename": str(base.paths.log_file)}):
+        assert call(base, "get_log", **name) == expected
+    assert call(base, "get_log", offset=4, limit=3) == {"log": "two", "offset": 7, "size": 9}
+
+
+def test_a_long_log_is_cut_to_its_end(base: agent.BaseAgent, monkeypatch: pytest.MonkeyPatch):
+    base.paths.log_file.write_bytes(b"x" * 5_000_000 + b"end")
+    answer = call(base, "get_log")
+    assert len(answer["log"]) == 4_000_000
+    assert answer["log"].endswith("end")
 
 
 @pytest.mark.parametrize(
     "name",
     [
         "/etc/passwd",
+        "../../etc/cpsagent/certs/key.pem",
         "key.pem",
-        "../cpsagent.log",
         "/tmp/cpsagent.log",
-        "startup.log/../../etc/passwd",
+        "/var/log/../log/cpsagent.log",
         "",
-        ".",
-        "/",
-        "cpsagent.log\n",
     ],
 )
-def test_no_other_file_is_read(call, places: paths.Paths, name: str):
-    places.log_file.write_text("x")
-    (places.certs / "key.pem").write_text("secret")
-    answer = call("get_log", filename=name)
-    assert "Failed to read log file" in answer["error"]
-    assert "secret" not in json.dumps(answer)
+def test_no_other_file_can_be_read(base: agent.BaseAgent, name: str):
+    (base.paths.certs / "key.pem").write_text("secret")
+    base.paths.log_file.write_text("log")
+    assert "Failed to read log file" in str(call(base, "get_log", filename=name))
 
 
-def test_its_own_key_is_not_for_reading(call, places: paths.Paths):
-    (places.certs / "key.pem").write_text("secret")
-    assert "Failed to read log file" in call("get_log", filename=str(places.certs / "key.pem"))["error"]
+def test_a_log_that_is_not_there(base: agent.BaseAgent):
+    assert call(base, "get_log") == "Failed to read log file: 'cpsagent.log'"
 
 
-def test_a_log_that_is_not_there(call):
-    assert call("get_log", filename="startup.log")["error"] == "Failed to read log file: 'startup.log'"
+def test_how_the_startup_script_ended(base: agent.BaseAgent):
+    assert call(base, "get_startup_status") == {"code": None}
+    (base.paths.scratch / "startup.status").write_text("124\n")
+    assert call(base, "get_startup_status") == {"code": 124}
 
 
-@pytest.mark.parametrize("arguments", [{"offset": -1}, {"limit": 0}, {"limit": 4_000_001}, {"filename": "x" * 257}, {"other": 1}])
-def test_what_cannot_be_meant_is_refused(call, arguments: dict[str, Any]):
-    assert "error" in call("get_log", **arguments)
+COMPLETE = {
+    "LOG_FILE": "/x/log",
+    "ETC": "/x",
+    "VAR_TMP": "/x",
+    "VAR_CACHE": "/x",
+    "VAR_RUN": "/x",
+    "USER_ID": "1",
+    "APP_ID": "1",
+    "MY_IP": "1.2.3.4",
+}
 
 
-@pytest.mark.parametrize(("written", "code"), [("0\n", 0), ("124\n", 124), (None, None), ("", None), ("running\n", None)])
-def test_how_the_startup_script_ended(call, places: paths.Paths, written: str | None, code: int | None):
-    if written is not None:
-        (places.scratch / "startup.status").write_text(written)
-    assert call("get_startup_status")["result"]["code"] == code
+@pytest.mark.parametrize(
+    ("sections", "text"),
+    [
+        (None, "Failed to find configuration file"),
+        ({"manager": COMPLETE}, 'Missing configuration section "agent"'),
+        ({"agent": {"TYPE": "x"}}, 'Section "agent" should contain variables LOG_FILE, ETC, VAR_TMP, VAR_CACHE, VAR_RUN'),
+        ({"agent": {**COMPLETE, "VAR_TMP": ""}}, 'Missing configuration variable "VAR_TMP" in section "agent"'),
+    ],
+)
+def test_the_process_tells_what_its_configuration_lacks(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], sections: dict[str, dict[str, str]] | None, text: str
+):
+    path = tmp_path / "config.cfg"
+    if sections is not None:
+        path.write_text(
+            "".join(f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items()) for name, keys in sections.items())
+        )
+    assert agent_daemon.main(["-c", str(path)]) == 1
+    assert text in capsys.readouterr().err
 
 
-def test_both_kinds_of_daemon_offer_the_same_window():
-    from conpaas.core import expose, log_window, manager
+def test_the_configuration_is_mandatory(capsys: pytest.CaptureFixture[str]):
+    assert agent_daemon.main([]) == 1
+    assert "Failed to find configuration file" in capsys.readouterr().err
 
-    windows = [
-        expose.exposed_methods(agent.BaseAgent)[("GET", "get_log")].params,
-        expose.exposed_methods(manager.BaseManager)[("GET", "get_manager_log")].params,
-    ]
-    for window in windows:
-        assert window[-2:] == log_window.PARAMS
-    assert isinstance(log_window.PARAMS[0].type, params.Integer)
+
+def test_metrics_are_in_the_text_format():
+    counter = metrics.Counter("conpaas_test_total")
+    counter.add(kind='a "b"\\\n')
+    counter.add(2, kind='a "b"\\\n')
+    page = metrics.render()
+    assert '# TYPE conpaas_test_total counter\nconpaas_test_total{kind="a \\"b\\"\\\\\\n"} 3\n' in page
+    assert "\nprocess_resident_memory_bytes " in page
