@@ -41,26 +41,41 @@ def main(name: str, section: str, port_key: str, default_port: int, build: Build
     """Run the daemon `name` until SIGTERM; the exit code. Problems with its configuration are told on standard error."""
     options = _options(name, arguments)
     try:
-        if options.config is None:
-            raise errors.ConfigurationError("Failed to find configuration file: none is named (-c FILE)")
-        configuration = config.Config.read(options.config, main=section)
-        configuration.require(section, (*paths.REQUIRED, *USER_KEYS))
-        where = paths.Paths.from_config(configuration)
-        where.create()
-        log.init(where.log_file, debug=configuration.get_bool(section, "DEBUG", True))
+        configuration, where = _configured(options.config, section)
+    except (errors.ConPaaSError, OSError) as error:
+        return _refuse(name, error)
+    try:
         if configuration.has(section, "FAULTS"):
             faults.configure(configuration.get(section, "FAULTS"))
         port = options.port or configuration.get_int(section, port_key, default_port, minimum=1, maximum=65535)
         bind = options.bind or configuration.get(section, "BIND", configuration.get(section, "MY_IP"))
         credentials = identity.Credentials.from_dir(where.certs)
         _serve(name, (bind, port), credentials, build(configuration, credentials), where)
-    except errors.ConPaaSError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"{name} cannot run: {error}", file=sys.stderr)
-        return 1
+    except (errors.ConPaaSError, OSError) as error:
+        _log.error("%s", _reason(name, error))
+        return _refuse(name, error)
     return 0
+
+
+def _configured(path: pathlib.Path | None, section: str) -> tuple[config.Config, paths.Paths]:
+    """The configuration; from here on the daemon has its directories and its log."""
+    if path is None:
+        raise errors.ConfigurationError("Failed to find configuration file: none is named (-c FILE)")
+    configuration = config.Config.read(path, main=section)
+    configuration.require(section, (*paths.REQUIRED, *USER_KEYS))
+    where = paths.Paths.from_config(configuration)
+    where.create()
+    log.init(where.log_file, debug=configuration.get_bool(section, "DEBUG", True))
+    return configuration, where
+
+
+def _reason(name: str, error: Exception) -> str:
+    return str(error) if isinstance(error, errors.ConPaaSError) else f"{name} cannot run: {error}"
+
+
+def _refuse(name: str, error: Exception) -> int:
+    print(_reason(name, error), file=sys.stderr)
+    return 1
 
 
 def _options(name: str, arguments: Sequence[str] | None) -> argparse.Namespace:
