@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import json
 import logging
 import random
@@ -28,11 +29,48 @@ UNREACHABLE_FOR = 300.0
 CREATE_TIMEOUT = 1800.0
 """Seconds after which nodes that are still pending count as failed."""
 
-CREDIT_TIMEOUT = 10.0
+PENDING_PAUSE = 0.2
+"""Seconds between a "pending" and the next question, should the Director not hold calls."""
+
+BRIEFLY = 10.0
+"""Seconds for which an unreachable Director is asked again about what a user or the health monitor waits for."""
+
 REQUEST_LIMIT = 100
 """Nodes in one request to the Director; more are asked for in several, each with a key of its own."""
 
 _PENDING = "pending"
+_RUNNING = "running"
+
+
+@dataclasses.dataclass(frozen=True)
+class InventoryEntry:
+    """A VM of this application in the Director's inventory."""
+
+    node: node.ServiceNode
+    service_id: int
+    state: str = _RUNNING
+
+    @property
+    def running(self) -> bool:
+        """Whether the VM can be used; else it is being made or given back, or the Director found that it is gone."""
+        return self.state == _RUNNING
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.node.to_dict(), "service_id": self.service_id, "state": self.state}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> InventoryEntry:
+        """Read the wire shape: a node with `service_id` and `state`. Raises `errors.InvalidArgument` naming what is missing."""
+        found = node.ServiceNode.from_dict(values)
+        try:
+            return cls(found, int(values["service_id"]), str(values["state"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise errors.InvalidArgument(f"The inventory's entry of {found.id} has no proper service_id and state: {values!r}.") from error
+
+
+def was_refused(error: errors.ConPaaSError) -> bool:
+    """Whether an error of a `Callbacker` is the Director's refusal: nothing was left behind. Otherwise nobody knows what happened."""
+    return isinstance(error, errors.RemoteError | errors.InsufficientCredits) and not isinstance(error, errors.Unreachable)
 
 
 class Callbacker(abc.ABC):
@@ -79,8 +117,8 @@ class Callbacker(abc.ABC):
         """The user's credit. Waits only briefly for the Director."""
 
     @abc.abstractmethod
-    def list_nodes(self) -> list[dict[str, Any]]:
-        """The VMs the Director has on record for this application (keys of a node plus `service_id` and `state`)."""
+    def list_nodes(self) -> list[InventoryEntry]:
+        """The VMs the Director has on record for this application. Waits only briefly for the Director."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -133,7 +171,12 @@ class DirectorCallbacker(Callbacker):
         for number, start in enumerate(range(0, len(nodes_info), REQUEST_LIMIT)):
             part = [dict(info) for info in nodes_info[start : start + REQUEST_LIMIT]]
             key = f"{request}.{number}" if number else request
-            nodes += self._wait_for_nodes({**fields, "nodes_info": json.dumps(part), "request": key})
+            try:
+                nodes += self._wait_for_nodes({**fields, "nodes_info": json.dumps(part), "request": key})
+            except errors.ConPaaSError as error:
+                if was_refused(error):  # a refusal leaves nothing behind, so neither may the parts before
+                    self.remove_nodes(nodes, f"{request}.undo")
+                raise
         return nodes
 
     def _wait_for_nodes(self, fields: dict[str, Any]) -> list[node.ServiceNode]:
@@ -165,17 +208,17 @@ class DirectorCallbacker(Callbacker):
         self._settled("/destroy_volume", {"volume_id": vol_id, "cloud": cloud})
 
     def credit(self) -> int:
-        reply = self._call("/credit", {}, CREDIT_TIMEOUT)
+        reply = self._call("/credit", {}, BRIEFLY)
         if not isinstance(reply, dict) or "credit" not in reply:
             raise errors.RemoteError(f"The Director answered /credit with {reply!r} instead of a number.")
         return int(reply["credit"])
 
-    def list_nodes(self) -> list[dict[str, Any]]:
-        reply = self._call("/list_nodes", {"app_id": self._app_id}, CREDIT_TIMEOUT)
+    def list_nodes(self) -> list[InventoryEntry]:
+        reply = self._call("/list_nodes", {"app_id": self._app_id}, BRIEFLY)
         found = reply.get("nodes") if isinstance(reply, dict) else reply
         if not isinstance(found, list):
             raise errors.RemoteError(f"The Director answered /list_nodes with {reply!r} instead of a list of nodes.")
-        return found
+        return [InventoryEntry.from_dict(values) for values in found]
 
     def close(self) -> None:
         self._closing.set()
@@ -190,6 +233,8 @@ class DirectorCallbacker(Callbacker):
                 return reply
             if time.monotonic() > deadline:
                 raise errors.Unreachable(f"The Director did not finish {path} within {self._create_timeout:.0f} seconds.")
+            if self._closing.wait(PENDING_PAUSE):
+                raise errors.Unreachable(f"This manager is shutting down while the Director works on {path}.")
 
     def _call(self, path: str, fields: Mapping[str, Any], patience: float) -> Any:
         """One call; an unreachable Director is asked again for `patience` seconds."""

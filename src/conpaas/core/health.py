@@ -227,7 +227,7 @@ class HealthMonitor:
         asked, known = self._inventory
         if now - asked >= INVENTORY_PAUSE:
             try:
-                known = {_node_id(values) for values in self._host.callbacker.list_nodes() if _is_running(values)}
+                known = {entry.node.id for entry in self._host.callbacker.list_nodes() if entry.running}
                 self._heard = self._clock()
             except errors.ConPaaSError as error:
                 _log.info("the Director's inventory cannot be had: %s", error)
@@ -252,11 +252,3 @@ class HealthMonitor:
             self._host.engine.submit(lifecycle.REPLACE, service.service_id, args, REQUESTER)
         except errors.WrongState as error:
             _log.info("service %d: %s is replaced later: %s", service.service_id, ", ".join(manager.ids_of(nodes)), error)
-
-
-def _node_id(values: dict[str, Any]) -> str:
-    return f"{values.get('cloud_name')}{values.get('vmid')}"
-
-
-def _is_running(values: dict[str, Any]) -> bool:
-    return bool(values.get("state", lifecycle.RUNNING_VM) == lifecycle.RUNNING_VM)

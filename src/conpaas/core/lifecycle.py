@@ -13,9 +13,6 @@ from conpaas.core.state import records, store
 
 _log = logging.getLogger(__name__)
 
-RUNNING_VM = "running"
-"""The state of a usable VM in the Director's inventory."""
-
 START = OperationKind(
     "start_service",
     (
@@ -128,6 +125,9 @@ class Host(Protocol):
     def find_manager(self, service_id: int) -> manager.BaseManager | None:
         """The manager of a service, or None when it is gone."""
 
+    def manager_of(self, op: operations.Operation) -> manager.BaseManager:
+        """The manager of the operation's service, whose notes go to that operation from now on. Raises `errors.NotFound`."""
+
     def build_manager(self, service_id: int) -> manager.BaseManager:
         """Make the manager of a recorded service and serve its calls. Idempotent."""
 
@@ -148,13 +148,13 @@ class Lifecycle:
 
     def request_starting_nodes(self, op: operations.Operation) -> None:
         self.host.store.services.set_cloud(op.target, op.args["cloud"])
-        self._request(op, self._manager(op).get_starting_nodes(), op.args["cloud"])
+        self._request(op, self.host.manager_of(op).get_starting_nodes(), op.args["cloud"])
 
     def request_more_nodes(self, op: operations.Operation) -> None:
         self._request(op, op.args["nodes"], op.args["cloud"])
 
     def _request(self, op: operations.Operation, roles: Mapping[str, int], cloud: str) -> None:
-        service = self._manager(op)
+        service = self.host.manager_of(op)
         self._request_nodes(op, lambda: [service.get_role_sninfo(role, cloud) for role, count in roles.items() for _ in range(count)])
 
     def _request_nodes(self, op: operations.Operation, describe: Callable[[], list[dict[str, Any]]]) -> None:
@@ -166,10 +166,8 @@ class Lifecycle:
         op.note(f"Asking for {len(wanted)} node{'s' if len(wanted) != 1 else ''} ({_in_words(wanted)})")
         try:
             nodes = self._create_nodes(op)
-        except errors.Unreachable:
-            raise
-        except (errors.RemoteError, errors.InsufficientCredits):
-            op.data["refused"] = True
+        except errors.ConPaaSError as error:
+            op.data["refused"] = callbacker.was_refused(error)
             raise
         op.data["nodes"] = [one.to_dict() for one in nodes]
         if len(nodes) != len(wanted):
@@ -177,7 +175,7 @@ class Lifecycle:
         op.note(f"Got {', '.join(manager.ids_of(nodes))}")
 
     def _create_nodes(self, op: operations.Operation) -> list[node.ServiceNode]:
-        service = self._manager(op)
+        service = self.host.manager_of(op)
         return self.host.callbacker.create_nodes(
             f"{op.id}-create",
             op.data["nodes_info"],
@@ -194,9 +192,9 @@ class Lifecycle:
         if "nodes" not in op.data:
             try:
                 op.data["nodes"] = [one.to_dict() for one in self._create_nodes(op)]
-            except errors.Unreachable:
-                raise
-            except (errors.RemoteError, errors.InsufficientCredits) as error:
+            except errors.ConPaaSError as error:
+                if not callbacker.was_refused(error):
+                    raise
                 _log.info("the request %s got no nodes: %s", op.id, error)
                 return
         self._release(op, _nodes_in(op, "nodes"), "undo")
@@ -210,21 +208,21 @@ class Lifecycle:
     # Start and growth
 
     def start(self, op: operations.Operation) -> Any:
-        return self._manager(op).on_start(_nodes_in(op, "nodes"))
+        return self.host.manager_of(op).on_start(_nodes_in(op, "nodes"))
 
     def join(self, op: operations.Operation) -> Any:
         nodes = _nodes_in(op, "nodes")
-        return self._manager(op).on_add_nodes(nodes) if nodes else None
+        return self.host.manager_of(op).on_add_nodes(nodes) if nodes else None
 
     def undo_join(self, op: operations.Operation) -> None:
         nodes = _nodes_in(op, "nodes")
-        self.host.store.nodes.set_status(op.target, manager.ids_of(nodes), records.LEAVING)
-        self._manager(op).on_undo_add_nodes(nodes)
+        self.host.store.nodes.set_status(op.target, manager.ids_of(nodes), records.NodeStatus.LEAVING)
+        self.host.manager_of(op).on_undo_add_nodes(nodes)
 
     # Shrinking
 
     def choose_victims(self, op: operations.Operation) -> None:
-        service = self._manager(op)
+        service = self.host.manager_of(op)
         roles = dict(op.args["nodes"])
         wanted = op.args.get("node_ids")
         service.victims = tuple(wanted) if wanted else None
@@ -236,7 +234,7 @@ class Lifecycle:
             raise errors.OperationFailed("The nodes of the service changed meanwhile; ask again.")
 
     def leave(self, op: operations.Operation) -> Any:
-        service = self._manager(op)
+        service = self.host.manager_of(op)
         service.victims = tuple(op.data["victims"])
         try:
             removed = service.on_remove_nodes(dict(op.args["nodes"]))
@@ -250,7 +248,7 @@ class Lifecycle:
 
     def undo_leave(self, op: operations.Operation) -> None:
         victims = set(op.data.get("victims", ()))
-        service = self._manager(op)
+        service = self.host.manager_of(op)
         service.on_undo_remove_nodes([one for one in service.nodes if one.id in victims])
 
     def release_victims(self, op: operations.Operation) -> None:
@@ -305,10 +303,14 @@ class Lifecycle:
 
     def take_out_lost(self, op: operations.Operation) -> None:
         """Take lost nodes out of service; whether to replace them is the service's decision."""
-        service = self._manager(op)
+        service = self.host.manager_of(op)
         nodes = self.host.store.nodes
-        lost = [one for one in _nodes_in_args(op) if nodes.find_status(op.target, one.id) in (records.MEMBER, records.LOST)]
-        nodes.set_status(op.target, manager.ids_of(lost), records.LOST)
+        lost = [
+            one
+            for one in _nodes_in_args(op)
+            if nodes.find_status(op.target, one.id) in (records.NodeStatus.MEMBER, records.NodeStatus.LOST)
+        ]
+        nodes.set_status(op.target, manager.ids_of(lost), records.NodeStatus.LOST)
         if "reason" not in op.data:
             names = manager.ids_of(_nodes_in_args(op))
             verb = "was" if len(names) == 1 else "were"
@@ -326,19 +328,19 @@ class Lifecycle:
     def release_lost(self, op: operations.Operation) -> None:
         """Give lost VMs back before their replacements come: a node that is only cut off must not go on working beside them."""
         nodes = self.host.store.nodes
-        lost = [one for one in _nodes_in_args(op) if nodes.find_status(op.target, one.id) == records.LOST]
+        lost = [one for one in _nodes_in_args(op) if nodes.find_status(op.target, one.id) == records.NodeStatus.LOST]
         self._release(op, lost, "lost")
-        nodes.set_status(op.target, manager.ids_of(lost), records.GONE)
+        nodes.set_status(op.target, manager.ids_of(lost), records.NodeStatus.GONE)
         for one in lost:
             self.host.store.volumes.remove_on_node(one.id)
 
     def request_replacement(self, op: operations.Operation) -> None:
-        service = self._manager(op)
+        service = self.host.manager_of(op)
         store_nodes = self.host.store.nodes
         wanted = [
             one
             for one in _nodes_in_args(op)
-            if one.id not in op.data["unwanted"] and store_nodes.find_status(op.target, one.id) == records.GONE
+            if one.id not in op.data["unwanted"] and store_nodes.find_status(op.target, one.id) == records.NodeStatus.GONE
         ]
         if not wanted and "nodes_info" not in op.data:
             op.data["nodes"] = []
@@ -355,21 +357,15 @@ class Lifecycle:
 
     def compare_with_director(self, op: operations.Operation) -> None:
         """Find the nodes to keep: in service here, running according to the Director, and answering."""
-        service = self._manager(op)
+        service = self.host.manager_of(op)
         recorded = {one.id: one for one in self.host.store.nodes.with_status(op.target)}
-        known = {one.id: one for one in self._known_to_director(op.target)}
+        inventory = [entry for entry in self.host.callbacker.list_nodes() if entry.service_id == op.target and entry.running]
+        known = {entry.node.id: entry.node for entry in inventory}
         present = [one for one in service.nodes if one.id in known]
         answers = service.agents.each(present, lambda one: service.agents.get(one, "check_process", _timeout=5.0))
         kept = [key for key, answer in answers.items() if not isinstance(answer, errors.ConPaaSError)]
         op.data["unusable"] = [one.to_dict() for key, one in (known | recorded).items() if key not in kept]
         op.note(f"Usable nodes: {', '.join(kept) or 'none'}; to give back: {len(op.data['unusable'])}")
-
-    def _known_to_director(self, service_id: int) -> list[node.ServiceNode]:
-        return [
-            node.ServiceNode.from_dict(values)
-            for values in self.host.callbacker.list_nodes()
-            if values.get("service_id") == service_id and values.get("state", RUNNING_VM) == RUNNING_VM
-        ]
 
     def release_unusable(self, op: operations.Operation) -> None:
         unusable = _nodes_in(op, "unusable")
@@ -379,14 +375,14 @@ class Lifecycle:
     def tidy_volumes(self, op: operations.Operation) -> None:
         """Destroy volumes that were half made or half destroyed."""
         for record in self.host.store.volumes.all(op.target):
-            if record.status != records.ATTACHED:
+            if record.status != records.VolumeStatus.ATTACHED:
                 if record.vol_id is not None:
                     self.host.callbacker.detach_volume(record.vol_id, record.cloud)
                     self.host.callbacker.destroy_volume(record.vol_id, record.cloud)
                 self.host.store.volumes.remove(record.name)
 
     def recover(self, op: operations.Operation) -> Any:
-        service = self._manager(op)
+        service = self.host.manager_of(op)
         nodes = service.nodes
         if not nodes:
             op.final = State.STOPPED
@@ -416,13 +412,6 @@ class Lifecycle:
                 file.remove_tree(directory)
 
     # Helpers
-
-    def _manager(self, op: operations.Operation) -> manager.BaseManager:
-        service = self.host.find_manager(op.target)
-        if service is None:
-            raise errors.NotFound(f"There is no service {op.target} in this application.")
-        service.operation = op
-        return service
 
     def _release(self, op: operations.Operation, nodes: Iterable[node.ServiceNode], purpose: str) -> None:
         """Give nodes back; returns when the Director has acknowledged."""

@@ -17,6 +17,8 @@ AGENT_LOG = "cpsagent.log"
 LOG_LIMIT = log_window.LIMIT
 """Bytes of a log in one answer."""
 
+HOW_MANY = params.Param("limit", params.Integer(minimum=1, maximum=200), default=20, help="how many, newest first")
+
 AGENT_LOG_PARAMS = (
     params.Param("agentId", params.Text(), help="the id of a node"),
     params.Param("filename", params.Text(), default=None, help="which of the node's logs; without it, the agent's own"),
@@ -130,14 +132,14 @@ class BaseManager:
     @property
     def volumes(self) -> list[node.ServiceVolume]:
         """The volumes of this service made by `create_volume`."""
-        return [record.as_volume() for record in self._store.volumes.all(self.service_id) if record.status == records.ATTACHED]
+        return [record.as_volume() for record in self._store.volumes.all(self.service_id) if record.status == records.VolumeStatus.ATTACHED]
 
     @property
     def state(self) -> states.State:
         record = self._store.services.find(self.service_id)
         return record.state if record else states.State.STOPPED
 
-    def check_state(self, *allowed: states.State) -> None:
+    def check_state(self, *allowed: str) -> None:
         """Raise the classic `errors.WrongState` unless the service is in one of these states."""
         if self.state not in allowed:
             raise ops.wrong_state(allowed, self.state)
@@ -329,7 +331,7 @@ class BaseManager:
         """List the states the service has been in, oldest first."""
         return {"state_log": [entry.to_dict() for entry in self._store.services.history(self.service_id)]}
 
-    @expose.expose("GET", params.Param("limit", params.Integer(minimum=1, maximum=200), default=20, help="how many, newest first"))
+    @expose.expose("GET", HOW_MANY)
     def list_operations(self, limit: int) -> dict[str, Any]:
         """List the operations on this service, newest first."""
         return {"operations": [op.to_dict() for op in self._store.operations.list(self.service_id, limit)]}

@@ -8,7 +8,7 @@ import string
 from collections.abc import Iterable
 from typing import Any
 
-from conpaas.core import errors, lifecycle, manager, node, operations
+from conpaas.core import callbacker, errors, lifecycle, node, operations
 from conpaas.core.operations import OperationKind, State, Step
 from conpaas.core.state import records
 
@@ -50,7 +50,10 @@ KINDS: tuple[OperationKind, ...] = (CREATE, DELETE)
 
 
 def free_device(first: str, taken: Iterable[str | None]) -> str:
-    """The first device name from `first` (such as `sdb`) to `…z` that is not taken. Raises `errors.InvalidArgument`."""
+    """The first device name from `first` (such as `sdb`) to `…z` that is not taken.
+
+    Raises `errors.InvalidArgument` when all are taken, `errors.ConfigurationError` when `first` is no such name.
+    """
     used = {(name or "").removeprefix("/dev/") for name in taken}
     prefix, letter = first[:-1], first[-1:]
     if letter not in string.ascii_lowercase:
@@ -84,7 +87,7 @@ class VolumeSteps:
                 size=op.args["size"],
                 dev_name=device,
                 cloud=target.cloud_name,
-                status=records.CREATING,
+                status=records.VolumeStatus.CREATING,
                 operation=op.id,
             )
         )
@@ -103,10 +106,8 @@ class VolumeSteps:
         op.note(f"Creating a volume of {op.args['size']} MB")
         try:
             op.data["vol_id"] = self._create(op)
-        except errors.Unreachable:
-            raise
-        except (errors.RemoteError, errors.InsufficientCredits):
-            op.data["refused"] = True
+        except errors.ConPaaSError as error:
+            op.data["refused"] = callbacker.was_refused(error)
             raise
         self.host.store.volumes.update(op.args["name"], vol_id=op.data["vol_id"])
 
@@ -122,9 +123,9 @@ class VolumeSteps:
         if "vol_id" not in op.data:
             try:
                 op.data["vol_id"] = self._create(op)
-            except errors.Unreachable:
-                raise
-            except (errors.RemoteError, errors.InsufficientCredits):
+            except errors.ConPaaSError as error:
+                if not callbacker.was_refused(error):
+                    raise
                 return
         self.host.callbacker.destroy_volume(op.data["vol_id"], self._node(op).cloud_name)
 
@@ -137,22 +138,22 @@ class VolumeSteps:
         self.host.callbacker.detach_volume(op.data["vol_id"], self._node(op).cloud_name)
 
     def mount(self, op: operations.Operation) -> Any:
-        return self._manager(op).on_create_volume(self._node(op), self._volume(op))
+        return self.host.manager_of(op).on_create_volume(self._node(op), self._volume(op))
 
     def unmount_created(self, op: operations.Operation) -> None:
-        self._manager(op).on_undo_create_volume(self._node(op), self._volume(op))
+        self.host.manager_of(op).on_undo_create_volume(self._node(op), self._volume(op))
 
     def record(self, op: operations.Operation) -> None:
-        self.host.store.volumes.update(op.args["name"], status=records.ATTACHED)
+        self.host.store.volumes.update(op.args["name"], status=records.VolumeStatus.ATTACHED)
 
     def unmount(self, op: operations.Operation) -> Any:
         """Take the volume out of use. If that fails it stays attached: pulling a disk in use would damage what is on it."""
         if self.host.store.volumes.find(op.args["name"]) is None:
             return None
-        return self._manager(op).on_delete_volume(self._node(op), self._volume(op))
+        return self.host.manager_of(op).on_delete_volume(self._node(op), self._volume(op))
 
     def detach(self, op: operations.Operation) -> None:
-        self.host.store.volumes.update(op.args["name"], status=records.DELETING)
+        self.host.store.volumes.update(op.args["name"], status=records.VolumeStatus.DELETING)
         volume = self._volume(op)
         if volume.vol_id is not None:
             self.host.callbacker.detach_volume(volume.vol_id, volume.cloud or "")
@@ -164,13 +165,6 @@ class VolumeSteps:
 
     def forget(self, op: operations.Operation) -> None:
         self.host.store.volumes.remove(op.args["name"])
-
-    def _manager(self, op: operations.Operation) -> manager.BaseManager:
-        service = self.host.find_manager(op.target)
-        if service is None:
-            raise errors.NotFound(f"There is no service {op.target} in this application.")
-        service.operation = op
-        return service
 
     def _node(self, op: operations.Operation) -> node.ServiceNode:
         return node.ServiceNode.from_dict(op.args["node"])

@@ -291,7 +291,7 @@ class Harness:
         recorded: list[str] = []
         for service in store.services.all():
             assert service.state in states.STABLE, f"service {service.id} is left in {service.state}"
-            ids = manager.ids_of(store.nodes.with_status(service.id, records.MEMBER, records.LOST))
+            ids = manager.ids_of(store.nodes.with_status(service.id, records.NodeStatus.MEMBER, records.NodeStatus.LOST))
             if service.state in (states.State.INIT, states.State.STOPPED):
                 assert not ids, f"service {service.id} is {service.state} but has the nodes {ids}"
             recorded += ids
@@ -302,7 +302,7 @@ class Harness:
     def _check_volumes(self) -> None:
         """A volume whose deletion failed half-way is still listed, to be deleted again, but may be gone already."""
         records_ = self.app.store.volumes.all()
-        half_gone = {record.vol_id for record in records_ if record.status == records.DELETING} - set(self.director.disks)
+        half_gone = {record.vol_id for record in records_ if record.status == records.VolumeStatus.DELETING} - set(self.director.disks)
         known = {record.vol_id for record in records_} - half_gone
         known |= {volume.vol_id for machine in self.director.machines.values() for volume in machine.node.volumes}
         there = set(self.director.disks)

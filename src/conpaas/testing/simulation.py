@@ -108,7 +108,7 @@ class SimulatedDirector(callbacker.Callbacker):
         self.calls: collections.Counter[str] = collections.Counter()
         self._make_agent = make_agent
         self._answers: dict[str, list[node.ServiceNode] | errors.ConPaaSError] = {}
-        self._volume_answers: dict[str, str | errors.ConPaaSError] = {}
+        self._volume_answers: dict[str, str] = {}
         self._trouble: list[_Trouble] = []
         self._failing_nodes = 0
         self._short = 0
@@ -213,10 +213,7 @@ class SimulatedDirector(callbacker.Callbacker):
         with self._called("create_volume"):
             if request not in self._volume_answers:
                 self._volume_answers[request] = self._make_disk(name, size, cloud, None, None).vol_id
-            answer = self._volume_answers[request]
-            if isinstance(answer, errors.ConPaaSError):
-                raise answer
-        return answer
+        return self._volume_answers[request]
 
     def _make_disk(self, name: str, size: int, cloud: str, vmid: str | None, device: str | None) -> Disk:
         self.created += 1
@@ -252,9 +249,9 @@ class SimulatedDirector(callbacker.Callbacker):
         with self._called("credit"):
             return self.credits
 
-    def list_nodes(self) -> list[dict[str, Any]]:
+    def list_nodes(self) -> list[callbacker.InventoryEntry]:
         with self._called("list_nodes"):
-            return [{**machine.node.to_dict(), "service_id": machine.service_id, "state": "running"} for machine in self.machines.values()]
+            return [callbacker.InventoryEntry(machine.node, machine.service_id) for machine in self.machines.values()]
 
     def close(self) -> None:
         """The simulated Director outlives its managers."""

@@ -128,7 +128,7 @@ class World:
             "/create_nodes": create,
             "/remove_nodes": remove,
             "/credit": lambda form: {"credit": self.director.credit()},
-            "/list_nodes": lambda form: self.director.list_nodes(),
+            "/list_nodes": lambda form: [entry.to_dict() for entry in self.director.list_nodes()],
         }
         for path, act in actions.items():
             app.add_url_rule(path, path, lambda act=act: answered(act), methods=["POST"])

@@ -74,6 +74,28 @@ def test_many_nodes_are_asked_for_in_parts() -> None:
     assert [fields["request"] for _, fields in client.sent] == ["key", "key.1"]
 
 
+def test_when_a_part_is_refused_the_parts_before_are_given_back() -> None:
+    made, client = asking([NODE] * 100, errors.RemoteError("Insufficient credits"), {})
+    with pytest.raises(errors.InsufficientCredits):
+        create(made, 150)
+    path, fields = client.sent[-1]
+    assert (path, fields["request"], len(json.loads(fields["nodes"]))) == ("/remove_nodes", "key.undo", 100)
+
+
+def test_while_nobody_knows_what_became_of_a_part_nothing_is_given_back() -> None:
+    made, client = asking([NODE] * 100, errors.Unreachable("refused"), unreachable_for=0.0)
+    with pytest.raises(errors.Unreachable):
+        create(made, 150)
+    assert [path for path, _ in client.sent] == ["/create_nodes", "/create_nodes"]
+
+
+def test_a_manager_that_shuts_down_stops_asking() -> None:
+    made = callbacker.DirectorCallbacker(FakeClient({"pending": True}), 3, "10.0.0.9")  # type: ignore[arg-type]
+    made.close()
+    with pytest.raises(errors.Unreachable, match="shutting down"):
+        create(made)
+
+
 def test_an_unreachable_director_is_given_up_after_a_while() -> None:
     made, _ = asking(*[errors.Unreachable("refused")] * 3, unreachable_for=0.0)
     with pytest.raises(errors.Unreachable, match=r"The Director did not answer \(refused\); try again later"):
@@ -103,13 +125,14 @@ def test_refusals_are_errors_never_values(answer: Any, kind: type[Exception]) ->
 
 
 def test_volumes_and_the_rest() -> None:
-    made, client = asking({"volume_id": "v"}, {}, {}, {}, {"credit": 5}, [NODE], {})
+    made, client = asking({"volume_id": "v"}, {}, {}, {}, {"credit": 5}, [{**NODE, "service_id": 2, "state": "lost"}], {})
     assert made.create_volume("key", 5, "name", "i-1", "iaas", 1) == "v"
     made.attach_volume("v", "i-1", "sdb", "iaas")
     made.detach_volume("v", "iaas")
     made.destroy_volume("v", "iaas")
     assert made.credit() == 5
-    assert made.list_nodes() == [NODE]
+    (entry,) = made.list_nodes()
+    assert (entry.node.id, entry.service_id, entry.running) == ("iaasi-1", 2, False)
     made.remove_nodes([node.ServiceNode.from_dict(NODE)], "other")
     made.remove_nodes([], "none")
     assert [path for path, _ in client.sent] == [
@@ -132,6 +155,13 @@ def test_answers_of_the_wrong_shape_are_errors(call: Callable[[callbacker.Direct
     made, _ = asking("what")
     with pytest.raises(errors.RemoteError, match="answered"):
         call(made)
+
+
+@pytest.mark.parametrize("entry", [NODE, {**NODE, "service_id": 1}, {**NODE, "service_id": "one", "state": "running"}])
+def test_an_inventory_that_lacks_something_is_an_error(entry: dict[str, Any]) -> None:
+    made, _ = asking([entry])
+    with pytest.raises(errors.InvalidArgument, match="entry of iaasi-1"):
+        made.list_nodes()
 
 
 # Agents

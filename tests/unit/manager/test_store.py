@@ -39,7 +39,7 @@ def test_everything_is_there_after_reopening(opened: store.Store) -> None:
     opened.scripts.set(service, "#!")
     opened.codes.add(service, records.CodeRecord("code-1", "a.tar", kind="tar", time=1.5))
     opened.codes.set_current(service, "code-1")
-    opened.volumes.add(records.VolumeRecord("v", service, "iaasi-0", "vol", 5, "sdb", "iaas", records.ATTACHED, "op"))
+    opened.volumes.add(records.VolumeRecord("v", service, "iaasi-0", "vol", 5, "sdb", "iaas", records.VolumeStatus.ATTACHED, "op"))
     second = again(opened)
     assert second.nodes.members(service) == tuple(nodes(3))
     assert dict(second.settings(service)) == {"a": {"b": [1, None]}}

@@ -121,20 +121,6 @@ class SqliteOperationStore:
             raise errors.NotFound(f"There is no operation '{id}' on record.")
         return self._operation(row)
 
-    def current(self, target: int) -> operations.Operation | None:
-        """The operation a service is busy with."""
-        row = self._db.row(f"SELECT * FROM operations WHERE target = ? AND {_UNFINISHED}", target)  # noqa: S608 - constant text
-        return self._operation(row) if row else None
-
-    def busy_targets(self) -> set[int]:
-        """The services that are busy with an operation."""
-        return {row["target"] for row in self._db.rows(f"SELECT target FROM operations WHERE {_UNFINISHED}")}  # noqa: S608 - constant text
-
-    def count_by_status(self) -> dict[tuple[str, str], int]:
-        """How many operations on record there are by kind and status."""
-        rows = self._db.rows("SELECT kind, status, count(*) AS number FROM operations GROUP BY kind, status")
-        return {(row["kind"], row["status"]): row["number"] for row in rows}
-
     def _record_step(self, op: operations.Operation, name: str, status: operations.StepStatus) -> None:
         with self._db.transaction():
             self._set_step(op, name, status)

@@ -1,8 +1,9 @@
-"""The rooms of the store: services, nodes, volumes, settings, code versions."""
+"""What is on record of services, nodes, volumes, startup scripts and code versions: a class for each kind, over one database."""
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import sqlite3
 import time
@@ -14,17 +15,26 @@ from conpaas.core.state import database
 
 STATE_LOG_LIMIT = 1000
 
-MEMBER = "member"
-LOST = "lost"
-"""Taken out of service; its VM is not yet given back."""
-GONE = "gone"
-"""Its VM is given back; a replacement is still wanted."""
-LEAVING = "leaving"
-"""Being given back by an operation that is being undone."""
 
-ATTACHED = "attached"
-CREATING = "creating"
-DELETING = "deleting"
+class NodeStatus(enum.StrEnum):
+    """Where a node on record stands.
+
+    MEMBER: in service. LOST: taken out of service, its VM not yet given back. GONE: its VM is given back, a replacement is still wanted.
+    LEAVING: being given back by an operation that is being undone.
+    """
+
+    MEMBER = "member"
+    LOST = "lost"
+    GONE = "gone"
+    LEAVING = "leaving"
+
+
+class VolumeStatus(enum.StrEnum):
+    """Where a volume on record stands. CREATING and DELETING: an operation is at it, or failed half-way."""
+
+    CREATING = "creating"
+    ATTACHED = "attached"
+    DELETING = "deleting"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +68,7 @@ class VolumeRecord:
     size: int
     dev_name: str
     cloud: str
-    status: str
+    status: VolumeStatus
     operation: str
 
     def as_volume(self) -> node.ServiceVolume:
@@ -188,7 +198,7 @@ class Nodes:
         self._members: dict[int, tuple[node.ServiceNode, ...]] = {}
         db.on_rollback(self._members.clear)
 
-    def add(self, service_id: int, nodes: Iterable[node.ServiceNode], status: str = MEMBER) -> None:
+    def add(self, service_id: int, nodes: Iterable[node.ServiceNode], status: NodeStatus = NodeStatus.MEMBER) -> None:
         """Record nodes; those known already keep their place in the order."""
         now = time.time()
         rows = [(one.id, service_id, status, one.role, json.dumps(one.to_dict()), now) for one in nodes]
@@ -214,7 +224,7 @@ class Nodes:
             self._db.execute("DELETE FROM volumes WHERE service_id = ?", service_id)
             self._members.pop(service_id, None)
 
-    def set_status(self, service_id: int, ids: Iterable[str], status: str) -> None:
+    def set_status(self, service_id: int, ids: Iterable[str], status: NodeStatus) -> None:
         with self._db.transaction():
             self._db.execute_many("UPDATE nodes SET status = ? WHERE service_id = ? AND id = ?", [(status, service_id, key) for key in ids])
             self._members.pop(service_id, None)
@@ -223,21 +233,22 @@ class Nodes:
         """The nodes in service, oldest first."""
         with self._db.lock:
             if service_id not in self._members:
-                self._members[service_id] = tuple(self.with_status(service_id, MEMBER))
+                self._members[service_id] = tuple(self.with_status(service_id, NodeStatus.MEMBER))
             return self._members[service_id]
 
-    def with_status(self, service_id: int, *wanted: str) -> list[node.ServiceNode]:
+    def with_status(self, service_id: int, *wanted: NodeStatus) -> list[node.ServiceNode]:
+        """The nodes of a service that stand at one of these, oldest first; all of them when none is named."""
         rows = self._db.rows("SELECT status, content FROM nodes WHERE service_id = ? ORDER BY seq", service_id)
         return [node.ServiceNode.from_dict(json.loads(row["content"])) for row in rows if not wanted or row["status"] in wanted]
 
-    def find_status(self, service_id: int, node_id: str) -> str | None:
+    def find_status(self, service_id: int, node_id: str) -> NodeStatus | None:
         """The status of a node, None when it is not on record."""
         row = self._db.row("SELECT status FROM nodes WHERE service_id = ? AND id = ?", service_id, node_id)
-        return row["status"] if row else None
+        return NodeStatus(row["status"]) if row else None
 
     def missing(self) -> dict[int, list[node.ServiceNode]]:
         """Per service, the lost nodes that wait for being replaced."""
-        rows = self._db.rows("SELECT service_id, content FROM nodes WHERE status IN (?, ?) ORDER BY seq", LOST, GONE)
+        rows = self._db.rows("SELECT service_id, content FROM nodes WHERE status IN (?, ?) ORDER BY seq", NodeStatus.LOST, NodeStatus.GONE)
         found: dict[int, list[node.ServiceNode]] = {}
         for row in rows:
             found.setdefault(row["service_id"], []).append(node.ServiceNode.from_dict(json.loads(row["content"])))
@@ -245,12 +256,12 @@ class Nodes:
 
     def owner(self, node_id: str) -> int | None:
         """The service a node in service belongs to."""
-        row = self._db.row("SELECT service_id FROM nodes WHERE id = ? AND status = ?", node_id, MEMBER)
+        row = self._db.row("SELECT service_id FROM nodes WHERE id = ? AND status = ?", node_id, NodeStatus.MEMBER)
         return int(row["service_id"]) if row else None
 
     def ids(self) -> list[str]:
         """The ids of all nodes in service, of all services."""
-        return [row["id"] for row in self._db.rows("SELECT id FROM nodes WHERE status = ? ORDER BY seq", MEMBER)]
+        return [row["id"] for row in self._db.rows("SELECT id FROM nodes WHERE status = ? ORDER BY seq", NodeStatus.MEMBER)]
 
 
 class Volumes:
@@ -271,7 +282,7 @@ class Volumes:
         except sqlite3.IntegrityError as error:
             raise errors.InvalidArgument(f"The volume name '{record.name}' or the device '{record.dev_name}' is already in use.") from error
 
-    def update(self, name: str, *, status: str | None = None, vol_id: str | None = None) -> None:
+    def update(self, name: str, *, status: VolumeStatus | None = None, vol_id: str | None = None) -> None:
         self._db.execute(
             "UPDATE volumes SET status = coalesce(?, status), vol_id = coalesce(?, vol_id) WHERE name = ?", status, vol_id, name
         )
@@ -298,7 +309,8 @@ class Volumes:
 
 
 def _volume(row: sqlite3.Row) -> VolumeRecord:
-    return VolumeRecord(**{field.name: row[field.name] for field in dataclasses.fields(VolumeRecord)})
+    values = {field.name: row[field.name] for field in dataclasses.fields(VolumeRecord)}
+    return VolumeRecord(**{**values, "status": VolumeStatus(values["status"])})
 
 
 class Scripts:
