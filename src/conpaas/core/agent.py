@@ -6,9 +6,13 @@ import logging
 import pathlib
 from typing import Any, Final
 
-from conpaas.core import config, errors, expose, log, log_window, params, paths, supervisor
+from conpaas.core import config, errors, expose, file, log, log_window, params, paths, supervisor
 
 LOG_NAME: Final = "cpsagent.log"
+STARTUP_LOG: Final = "startup.log"
+SAID: Final = 2000
+"""Bytes of a failed startup script's output in the agent's log."""
+TOOK_TOO_LONG: Final = 124
 
 
 class BaseAgent:
@@ -30,12 +34,26 @@ class BaseAgent:
     def start_up(self) -> None:
         """Called once by the agent's process before it answers calls."""
 
+    def tell_startup_failure(self) -> None:
+        """Put into the agent's log how the user's startup script failed, if it did: that log is where users look first."""
+        code = self._startup_code()
+        if code:
+            reason = "took too long and was killed" if code == TOOK_TOO_LONG else "failed"
+            said = file.tail(self.paths.scratch / STARTUP_LOG, SAID).strip()
+            self.log.warning("the startup script of this node %s (code %d); its output ends: %s", reason, code, said or "(none)")
+
+    def _startup_code(self) -> int | None:
+        try:
+            return int((self.paths.scratch / "startup.status").read_text())
+        except (OSError, ValueError):
+            return None
+
     def close(self) -> None:
         """Called when the agent's process ends in order; daemons go on."""
 
     def log_files(self) -> dict[str, pathlib.Path]:
         """The logs that may be read from outside, by their names."""
-        return {LOG_NAME: self.paths.log_file, "startup.log": self.paths.scratch / "startup.log"}
+        return {LOG_NAME: self.paths.log_file, STARTUP_LOG: self.paths.scratch / STARTUP_LOG}
 
     # Calls every agent answers
 
@@ -63,7 +81,4 @@ class BaseAgent:
     @expose.expose("GET")
     def get_startup_status(self) -> dict[str, Any]:
         """Tell how the user's startup script ended on this node: its exit code, 124 if it took too long, null if there was none."""
-        try:
-            return {"code": int((self.paths.scratch / "startup.status").read_text())}
-        except (FileNotFoundError, ValueError):
-            return {"code": None}
+        return {"code": self._startup_code()}

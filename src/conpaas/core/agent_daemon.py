@@ -22,7 +22,12 @@ def build(configuration: config.Config, credentials: identity.Credentials) -> da
         configuration.get_int(SECTION, "APP_ID"),
         allow_frontend=configuration.get_bool(SECTION, "ALLOW_FRONTEND", False),
     )
-    return daemon.Part(application, callers, start=agent.start_up, close=agent.close)
+
+    def start() -> None:
+        agent.tell_startup_failure()
+        agent.start_up()
+
+    return daemon.Part(application, callers, start=start, close=agent.close)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

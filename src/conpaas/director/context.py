@@ -59,6 +59,11 @@ def environment(read: Callable[[str], str] = resources.read) -> jinja2.Environme
     return made
 
 
+def startup_timeout(node_timeout: int) -> int:
+    """Seconds that a startup script may take on a VM that has `node_timeout` seconds to become ready: what leaves time for the rest."""
+    return max(node_timeout // 2, node_timeout - 60)
+
+
 class Composer:
     """Composes user-data for one deployment. Functions given to it are asked anew for every VM."""
 
@@ -72,6 +77,7 @@ class Composer:
         manager_port: int = 443,
         agent_port: int = 5555,
         allow_frontend: bool = False,
+        startup_timeout: int = 240,
         conf_dir: pathlib.Path | None = None,
         registry: service_registry.Registry = service_registry.registry,
         limit: int = LIMIT,
@@ -82,6 +88,7 @@ class Composer:
         self._code_sha256 = code_sha256
         self._ports = {"MANAGER_PORT": manager_port, "AGENT_PORT": agent_port}
         self._allow_frontend = "yes" if allow_frontend else "no"
+        self._startup_timeout = startup_timeout
         self._conf_dir = conf_dir
         self._registry = registry
         self._limit = limit
@@ -136,6 +143,7 @@ class Composer:
             "TOKEN": token,
             "CODE_SHA256": self._code_sha256(),
             "CODE_VERSION": conpaas.__version__,
+            "STARTUP_TIMEOUT": str(self._startup_timeout),
         }
 
     # Files

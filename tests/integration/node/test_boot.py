@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pathlib
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import conpaas
 from conpaas.core import config, paths, resources, supervisor
 from conpaas.core.https import client, identity
 
@@ -117,6 +119,47 @@ def test_no_startup_script_keeps_the_agent_away(machine: vm.Vm, manager: client.
         conftest.until(lambda: machine.call(manager, "get_log", filename="startup.log")["log"] == "hello\n", "its words can be read")
     if "$$ $HOME" in script:
         conftest.until(lambda: log.read_text() == "$$ $HOME it's\n", "the script arrived as it was written")
+
+
+def test_a_startup_script_that_never_ends_is_cut_off_with_all_it_started(machine: vm.Vm, manager: client.RpcClient):
+    console = machine.boot(startup_script="echo begun; trap '' TERM; sleep 86393 & wait; sleep 86393", startup_timeout=1)
+    conftest.until(lambda: machine.answers(manager), "the agent answers")
+    assert "did not end in time and was killed" in console or "failed with code 137" in console
+    assert machine.call(manager, "get_startup_status")["code"] in (124, 137)
+    assert machine.call(manager, "get_log", filename="startup.log")["log"] == "begun\n"
+    left = [path for path in pathlib.Path("/proc").glob("[0-9]*") if b"86393" in _arguments(path)]
+    assert left == []
+
+
+def _arguments(process: pathlib.Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return (process / "cmdline").read_bytes()
+    return b""
+
+
+def test_a_failed_startup_script_is_told_where_people_look(machine: vm.Vm, manager: client.RpcClient):
+    console = machine.boot(startup_script="echo 'no such package'; exit 7")
+    assert "user-data: the startup script failed with code 7" in console
+    conftest.until(lambda: machine.answers(manager), "the agent answers")
+    log = machine.call(manager, "get_log")["log"]
+    assert "the startup script of this node failed (code 7); its output ends: no such package" in log
+
+
+def test_the_console_tells_each_step_in_a_line(machine: vm.Vm):
+    lines = machine.boot(startup_script="echo not for the console").splitlines()
+    assert lines == [
+        f"user-data: sets up cpsagent on {machine.address} for test",
+        f"user-data: runs the code of its image, version {conpaas.__version__}",
+        f"user-data: has a certificate of {machine.desk.url}",
+        "user-data: runs the startup script, 240 seconds at most",
+        "user-data: the startup script ended in order",
+        "user-data: cpsagent is handed to the supervisor",
+    ]
+    assert machine.run(machine.user_data()).stdout == "user-data: cpsagent was set up at an earlier boot\n"
+
+
+def test_the_startup_script_is_cut_off_before_the_director_gives_the_vm_up():
+    assert [vm.context.startup_timeout(patience) for patience in (300, 7200, 120, 60, 5)] == [240, 7140, 60, 30, 2]
 
 
 def test_the_code_of_another_version_is_fetched_and_checked(machine: vm.Vm, manager: client.RpcClient, tmp_path: pathlib.Path):

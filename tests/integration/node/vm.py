@@ -126,13 +126,14 @@ class Vm:
         self._runsvdir: subprocess.Popen[bytes] | None = None
         root.mkdir()
 
-    def user_data(self, *, startup_script: str = "", code_sha256: str | None = None) -> str:
+    def user_data(self, *, startup_script: str = "", startup_timeout: int = 240, code_sha256: str | None = None) -> str:
         composer = context.Composer(
             director_url=self.desk.url,
             deployment="test",
             ca_pem=lambda: self.desk.authority.pem,
             code_sha256=lambda: code_sha256 or resources.code_sha256(),
             agent_port=PORT,
+            startup_timeout=startup_timeout,
         )
         return composer.agent(
             driver="dummy",
@@ -163,10 +164,12 @@ class Vm:
         }
         return subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, timeout=120, check=False)
 
-    def boot(self, **options: Any) -> None:
+    def boot(self, **options: Any) -> str:
+        """Switch the VM on; what its console shows."""
         done = self.run(self.user_data(**options))
         assert done.returncode == 0, done.stderr
         self._runsvdir = conftest.start_runsvdir(self.root / "service")
+        return done.stdout
 
     def switch_off(self) -> None:
         if self._runsvdir is not None:

@@ -241,6 +241,7 @@ def install(director: runtime.Director) -> None:
         manager_port=config.manager_port,
         agent_port=config.agent_port,
         allow_frontend=config.trust_frontend,
+        startup_timeout=context.startup_timeout(config.node_timeout),
         conf_dir=config.conf_dir,
     )
 
