@@ -94,7 +94,7 @@ def test_a_changed_definition_takes_effect_and_the_old_process_is_gone(watcher: 
     conftest.until(lambda: "it's $HOME `red` \\" in output(tmp_path, "sleeper"), "the value arrives as it is")
     watcher.ensure(sleeper(log=tmp_path / "elsewhere"))
     assert watcher.status("sleeper").running
-    assert (tmp_path / "elsewhere" / "current").exists()
+    conftest.until((tmp_path / "elsewhere" / "current").exists, "the new place has the log")
 
 
 def test_arguments_are_words_never_shell(watcher: supervisor.Supervisor, tmp_path: pathlib.Path):
