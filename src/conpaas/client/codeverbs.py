@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from conpaas.client import handles, plugins, replies
+from conpaas.client import handles, replies, verbs
 from conpaas.core import errors
 
 
-def register(group: plugins.VerbGroup, enable: str) -> None:
+def register(group: verbs.VerbTable, enable: str) -> None:
     """Add the verbs; `enable` is the manager's method that activates a version."""
     _register_keys(group)
     code = group.argument("code_version")
@@ -68,7 +68,7 @@ def register(group: plugins.VerbGroup, enable: str) -> None:
         )
 
 
-def _register_keys(group: plugins.VerbGroup) -> None:
+def _register_keys(group: verbs.VerbTable) -> None:
     @group.verb("upload_key", group.argument("filename", kind="file"))
     def upload_key(service: handles.Handle, filename: str) -> None:
         """Allow the public SSH keys of a file to push code with git."""

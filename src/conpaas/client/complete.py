@@ -16,7 +16,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from conpaas.client import grammar
+from conpaas.client import global_options
 
 FRESH_SECONDS = 5.0
 PATIENCE_SECONDS = 1.0
@@ -62,7 +62,7 @@ def _items(pairs: Any, incomplete: str) -> list[CompletionItem]:
 
 def _names(ctx: click.Context) -> dict[str, Any]:
     """What is known, from the cache while it is fresh, else from the Director."""
-    options = dict(ctx.meta.get(grammar.OPTIONS_KEY, {}))
+    options = dict(global_options.given(ctx))
     try:
         cache = _cache_path(options)
         known, age = _read(cache)

@@ -16,39 +16,9 @@ from typing import Any
 
 import click
 
-OPTIONS_KEY = "conpaas.options"
+from conpaas.client import complete, global_options
+
 _CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-def remember(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Keep a global option's value for the whole line; the rightmost one wins."""
-    if value is not None and param.name is not None:
-        ctx.meta.setdefault(OPTIONS_KEY, {})[param.name] = value
-    return value
-
-
-def _global(*names: str, **settings: Any) -> click.Option:
-    return click.Option(names, expose_value=False, callback=remember, default=None, **settings)
-
-
-def global_options() -> list[click.Option]:
-    """The options that every command takes."""
-    return [
-        _global("-d", "--debug", is_flag=True, help="Log what happens, and show tracebacks."),
-        _global("--conf_file", metavar="FILE", help="Read this configuration file instead of the usual ones."),
-        _global("--director_url", metavar="URL", help="The Director's address."),
-        _global("--username", metavar="USERNAME", help="The user's name."),
-        _global(
-            "--password",
-            metavar="PASSWORD",
-            help="The user's password (CPS_PASSWORD keeps it off the line).",
-        ),
-        _global("-o", "--output", type=click.Choice(["table", "json", "name"]), help="How results are printed."),
-        _global("--color", type=click.Choice(["auto", "always", "never"]), help="When to use colours."),
-        _global("--wait/--no-wait", help="Wait for what the command begins, or not."),
-        _global("--timeout", metavar="TIME", help="The longest wait: 90s, 10m, 1h; 0 for no limit (default 30m)."),
-        _global("-y", "--yes", is_flag=True, help="Never ask for confirmation."),
-    ]
 
 
 class _Common(click.Command):
@@ -57,7 +27,7 @@ class _Common(click.Command):
     def add_global_options(self) -> None:
         taken = {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
         named = {param.name for param in self.params}
-        for option in global_options():
+        for option in global_options.every():
             if option.name not in named and not taken.intersection(option.opts):
                 self.params.append(option)
 
@@ -66,7 +36,7 @@ class _Common(click.Command):
 
     def _expanded(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`args` with shortened long options written out; values of options stay as they are."""
-        options = {name: param for param in self.get_params(ctx) if isinstance(param, click.Option) for name in _names(param)}
+        known = {name: param for param in self.get_params(ctx) if isinstance(param, click.Option) for name in _names(param)}
         whole_line = ctx.allow_interspersed_args
         expanded: list[str] = []
         tokens = iter(args)
@@ -76,9 +46,9 @@ class _Common(click.Command):
                 break
             name, equals, value = written.partition("=")
             if name.startswith("--"):
-                name = _full_name(name, options)
+                name = _full_name(name, known)
             expanded.append(name + equals + value)
-            option = options.get(name)
+            option = known.get(name)
             if option is not None and not equals and not option.is_flag and not option.count:
                 expanded.extend(value for value in [next(tokens, None)] if value is not None)
         return expanded + list(tokens)
@@ -92,7 +62,7 @@ class _Common(click.Command):
                 continue
             record = param.get_help_record(ctx)
             if record is not None:
-                sections["Global options" if param.callback is remember else "Options"].append(record)
+                sections["Global options" if global_options.is_one(param) else "Options"].append(record)
         for title, records in sections.items():
             if records and any(text for _, text in records):
                 with formatter.section(title):
@@ -105,13 +75,13 @@ def _names(option: click.Option) -> list[str]:
     return [*option.opts, *option.secondary_opts]
 
 
-def _full_name(name: str, options: Mapping[str, click.Option]) -> str:
+def _full_name(name: str, known: Mapping[str, click.Option]) -> str:
     """The option that `name` is a unique prefix of: among the verb's own ones first, then among the global ones."""
-    if name in options or len(name) < 3:
+    if name in known or len(name) < 3:
         return name
-    matching = {full: option for full, option in options.items() if full.startswith(name)}
-    own = {id(option): full for full, option in matching.items() if option.callback is not remember}
-    common = {id(option): full for full, option in matching.items() if option.callback is remember}
+    matching = {full: option for full, option in known.items() if full.startswith(name)}
+    own = {id(option): full for full, option in matching.items() if not global_options.is_one(option)}
+    common = {id(option): full for full, option in matching.items() if global_options.is_one(option)}
     for found in (own, common):
         if len(found) == 1:
             return next(iter(found.values()))
@@ -135,7 +105,7 @@ class Verb(_Common):
         from conpaas.client import runtime
 
         factory = ctx.find_root().obj or runtime.open_session
-        ctx.obj = factory(ctx.meta.get(OPTIONS_KEY, {}), need_file=self.need_file)
+        ctx.obj = factory(global_options.given(ctx), need_file=self.need_file)
         ctx.meta["conpaas.session"] = ctx.obj
         ctx.call_on_close(ctx.obj.close)
         assert self.callback is not None
@@ -234,20 +204,14 @@ def option(*names: str, **settings: Any) -> click.Option:
 
 def application_argument() -> click.Argument:
     """APP: an application's name or id."""
-    from conpaas.client import complete
-
     return argument("app_name_or_id", description="An application's name or id.", shell_complete=complete.applications)
 
 
 def service_argument(service_type: str | None = None) -> click.Argument:
     """SRV: a service's name or id."""
-    from conpaas.client import complete
-
     return argument("serv_name_or_id", description="A service's name or id.", shell_complete=complete.services(service_type))
 
 
 def cloud_option(default: str | None = "default") -> click.Option:
     """-c/--cloud NAME."""
-    from conpaas.client import complete
-
     return option("-c", "--cloud", metavar="NAME", default=default, shell_complete=complete.clouds, help="The cloud to use.")

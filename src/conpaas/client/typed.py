@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from conpaas.client import complete, grammar, handles, plugins, session
+from conpaas.client import complete, grammar, handles, plugins, session, verbs
 from conpaas.client.objects import service as service_object
 from conpaas.core import errors
 
@@ -74,7 +74,7 @@ def add_plugin_verbs(group: grammar.Group, found: plugins.VerbGroup, service_typ
         group.add_command(_command(verb, service_type))
 
 
-def _command(verb: plugins.Verb, service_type: str | None) -> grammar.Verb:
+def _command(verb: verbs.Verb, service_type: str | None) -> grammar.Verb:
     names: list[click.Parameter] = [grammar.application_argument()]
     if verb.target == "service":
         names.append(grammar.service_argument(service_type))
@@ -96,7 +96,7 @@ def _command(verb: plugins.Verb, service_type: str | None) -> grammar.Verb:
     return grammar.Verb(verb.name, params=params, callback=invoke, help=verb.help)
 
 
-def _parameter(described: plugins.Parameter) -> click.Parameter:
+def _parameter(described: verbs.Parameter) -> click.Parameter:
     if described.kind == "flag":
         names = [described.name, *([described.short] if described.short else [])]
         return grammar.option(*names, is_flag=True, default=False, help=described.help)

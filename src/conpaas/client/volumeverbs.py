@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from conpaas.client import handles, plugins
+from conpaas.client import handles, verbs
 
 COLUMNS = ("aid", "sid", "vol_name", "vol_size", "agent_id", "cloud")
 
 
-def register(group: plugins.VerbGroup) -> None:
+def register(group: verbs.VerbTable) -> None:
     """Add the verbs. Names of volumes are unique in an application, so creating and deleting take no service."""
 
     @group.verb(
