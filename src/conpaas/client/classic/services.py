@@ -8,18 +8,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from conpaas.client import asking, classic, codeverbs, handles, logfiles, replies
+from conpaas.client import asking, codeverbs, handles, logfiles, replies
+from conpaas.client.classic import line
 from conpaas.core import errors
 
 Service = handles.Handle
-Arguments = Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
     """One command on a service. `usage` names its arguments after the two ids; those in brackets are optional."""
 
-    run: Callable[[Service, Arguments], None]
+    run: Callable[[Service, line.Arguments], None]
     usage: str
     about: str
 
@@ -43,12 +43,12 @@ def _state(service: Service) -> str:
 # -- every type
 
 
-def _start(service: Service, args: Arguments) -> None:
+def _start(service: Service, args: line.Arguments) -> None:
     service.manager.start_service(service.service_id, args[0] if args else "default")
     _say(service, "Your service is starting up.")
 
 
-def _stop(service: Service, _: Arguments) -> None:
+def _stop(service: Service, _: line.Arguments) -> None:
     _say(service, "Stopping service... ")
     state = _state(service)
     if state != "RUNNING":
@@ -57,20 +57,20 @@ def _stop(service: Service, _: Arguments) -> None:
     service.manager.stop_service(service.service_id)
 
 
-def _remove(service: Service, _: Arguments) -> None:
+def _remove(service: Service, _: line.Arguments) -> None:
     state = _state(service)
     if state not in ("STOPPED", "INIT"):
         raise errors.WrongState(f"Service is in '{state}' state. We can not remove it.")
-    with classic.doing(service.run, "Removing service... "):
+    with line.doing(service.run, "Removing service... "):
         service.run.director.remove_service(service.app_id, service.service_id)
 
 
-def _rename(service: Service, args: Arguments) -> None:
-    with classic.doing(service.run, "Renaming service... "):
+def _rename(service: Service, args: line.Arguments) -> None:
+    with line.doing(service.run, "Renaming service... "):
         service.run.director.rename_service(service.app_id, service.service_id, args[0])
 
 
-def _info(service: Service, _: Arguments) -> None:
+def _info(service: Service, _: line.Arguments) -> None:
     record = {"aid": service.app_id, "sid": service.service_id, "type": service.type, "name": service.name}
     info = {key: value for key, value in service.manager.service_info(service.service_id).items() if key not in record}
     service.pairs(record | info)
@@ -82,16 +82,16 @@ def _nodes(service: Service) -> list[replies.Node]:
     return [service.manager.node(service.service_id, node_id, role) for role, node_id in service.manager.node_ids(service.service_id)]
 
 
-def _logs(service: Service, _: Arguments) -> None:
+def _logs(service: Service, _: line.Arguments) -> None:
     _say(service, logfiles.tail(logfiles.Source(service.manager, service.service_id)))
 
 
-def _list_nodes(service: Service, _: Arguments) -> None:
+def _list_nodes(service: Service, _: line.Arguments) -> None:
     for node in _nodes(service):
         _say(service, f"{node.role}: node {node.vmid or node.id} from cloud {node.cloud} with IP address {node.ip}")
 
 
-def _startup_script(service: Service, args: Arguments) -> None:
+def _startup_script(service: Service, args: line.Arguments) -> None:
     service.application.upload("upload_startup_script", {"script": _file(args[0])}, sid=service.service_id)
     _say(service, "Startup script uploaded correctly.")
 
@@ -120,8 +120,8 @@ COMMON = {
 def _add(*roles: str) -> Verb:
     """add_nodes with one count for each role, then the cloud."""
 
-    def run(service: Service, args: Arguments) -> None:
-        counts = {role: classic.number(text) for role, text in zip(roles, args, strict=False)}
+    def run(service: Service, args: line.Arguments) -> None:
+        counts = {role: line.number(text) for role, text in zip(roles, args, strict=False)}
         service.manager.add_nodes(service.service_id, counts, args[len(roles)] if len(args) > len(roles) else "default")
         _say(service, f"Starting {sum(counts.values())} new nodes.")
 
@@ -131,8 +131,8 @@ def _add(*roles: str) -> Verb:
 def _take(*roles: str) -> Verb:
     """remove_nodes with one count for each role."""
 
-    def run(service: Service, args: Arguments) -> None:
-        counts = {role: classic.number(text) for role, text in zip(roles, args, strict=False)}
+    def run(service: Service, args: line.Arguments) -> None:
+        counts = {role: line.number(text) for role, text in zip(roles, args, strict=False)}
         service.manager.remove_nodes(service.service_id, counts)
         _say(service, f"Removing {sum(counts.values())} nodes.")
 
@@ -146,26 +146,26 @@ def _counts(roles: Sequence[str]) -> list[str]:
 # -- code
 
 
-def _list_keys(service: Service, _: Arguments) -> None:
+def _list_keys(service: Service, _: line.Arguments) -> None:
     keys = replies.sequence(replies.mapping(service.get("list_authorized_keys")).get("authorizedKeys") or [])
     _say(service, "\n".join(map(str, keys)))
 
 
-def _upload_key(service: Service, args: Arguments) -> None:
+def _upload_key(service: Service, args: line.Arguments) -> None:
     _say(service, replies.text(replies.mapping(service.upload("upload_authorized_key", {"key": _file(args[0])})).get("outcome")))
 
 
-def _list_uploads(service: Service, _: Arguments) -> None:
+def _list_uploads(service: Service, _: line.Arguments) -> None:
     for version in codeverbs.code_versions(service):
         _say(service, f'{"* " if version.current else "  "}{version.id}: {version.filename} "{version.description}"')
 
 
-def _upload_code(service: Service, args: Arguments) -> None:
+def _upload_code(service: Service, args: line.Arguments) -> None:
     reply = replies.mapping(service.upload("upload_code_version", {"code": _file(args[0])}))
     _say(service, f"Code version {reply.get('codeVersionId')} uploaded")
 
 
-def _download_code(service: Service, args: Arguments) -> None:
+def _download_code(service: Service, args: line.Arguments) -> None:
     found = [version for version in codeverbs.code_versions(service) if version.id == args[0]]
     if not found:
         raise errors.NotFound(f"Cannot download code: invalid version {args[0]}")
@@ -174,12 +174,12 @@ def _download_code(service: Service, args: Arguments) -> None:
     _say(service, f"{name} written")
 
 
-def _delete_code(service: Service, args: Arguments) -> None:
+def _delete_code(service: Service, args: line.Arguments) -> None:
     service.post("delete_code_version", codeVersionId=args[0])
     _say(service, f"{args[0]} deleted")
 
 
-def _enable_code(service: Service, args: Arguments) -> None:
+def _enable_code(service: Service, args: line.Arguments) -> None:
     method = f"update_{service.type}_configuration" if service.type in ("php", "java") else "enable_code"
     service.post(method, codeVersionId=args[0])
     _say(service, f"{args[0]} enabled")
@@ -196,7 +196,7 @@ CODE = {
 }
 
 
-def _toggle_debug(service: Service, _: Arguments) -> None:
+def _toggle_debug(service: Service, _: line.Arguments) -> None:
     settings = replies.mapping(replies.mapping(service.get("get_configuration")).get("phpconf") or {})
     mode = "Off" if settings.get("display_errors") == "On" else "On"
     service.post("update_php_configuration", phpconf={"display_errors": mode})
@@ -207,14 +207,14 @@ def _toggle_debug(service: Service, _: Arguments) -> None:
 
 
 def _script(command: str) -> Verb:
-    def run(service: Service, args: Arguments) -> None:
+    def run(service: Service, args: line.Arguments) -> None:
         service.post("execute_script", command=command, parameters=args[0] if args else "")
         _say(service, f"Service started executing '{command}.sh' on all the agents...")
 
     return Verb(run, "[parameters]", f"execute {command}.sh on all the agents")
 
 
-def _script_status(service: Service, _: Arguments) -> None:
+def _script_status(service: Service, _: line.Arguments) -> None:
     agents = replies.mapping(replies.mapping(service.get("get_script_status")).get("agents") or {})
     for agent, scripts in sorted(agents.items()):
         _say(service, f"\nAgent {agent}:")
@@ -224,12 +224,12 @@ def _script_status(service: Service, _: Arguments) -> None:
         _say(service, "No generic agents are running")
 
 
-def _agent_log(service: Service, args: Arguments) -> None:
+def _agent_log(service: Service, args: line.Arguments) -> None:
     filename = args[1] if len(args) > 1 else None
     _say(service, logfiles.tail(logfiles.Source(service.manager, service.service_id, args[0], filename)))
 
 
-def _list_volumes(service: Service, _: Arguments) -> None:
+def _list_volumes(service: Service, _: line.Arguments) -> None:
     volumes = service.manager.volumes(service.service_id)
     for volume in volumes:
         _say(service, f"{volume.name}: size {volume.size} MB, attached to {volume.agent}")
@@ -237,20 +237,20 @@ def _list_volumes(service: Service, _: Arguments) -> None:
         _say(service, "No volumes defined")
 
 
-def _create_volume(service: Service, args: Arguments) -> None:
+def _create_volume(service: Service, args: line.Arguments) -> None:
     application = service.application
     sentence = f"Creating volume {args[0]}"
     application.change(
-        sentence, lambda: application.post("create_volume", volumeName=args[0], volumeSize=classic.number(args[1]), agentId=args[2])
+        sentence, lambda: application.post("create_volume", volumeName=args[0], volumeSize=line.number(args[1]), agentId=args[2])
     )
 
 
-def _delete_volume(service: Service, args: Arguments) -> None:
+def _delete_volume(service: Service, args: line.Arguments) -> None:
     application = service.application
     application.change(f"Deleting volume {args[0]}", lambda: application.post("delete_volume", volumeName=args[0]))
 
 
-def _helloworld(service: Service, _: Arguments) -> None:
+def _helloworld(service: Service, _: line.Arguments) -> None:
     reply = service.get("get_helloworld")
     _say(service, replies.text(reply.get("helloworld") if isinstance(reply, dict) else reply))
 
@@ -258,17 +258,17 @@ def _helloworld(service: Service, _: Arguments) -> None:
 # -- mysql
 
 
-def _set_password(service: Service, args: Arguments) -> None:
+def _set_password(service: Service, args: line.Arguments) -> None:
     password = args[0] if args else asking.secret("New password: ", confirm=True)
     service.post("set_password", user="mysqldb", password=password)
     _say(service, "MySQL password updated successfully.")
 
 
-def _dump(service: Service, _: Arguments) -> None:
+def _dump(service: Service, _: line.Arguments) -> None:
     service.download("sqldump", handles.STANDARD_STREAM)
 
 
-def _load_dump(service: Service, args: Arguments) -> None:
+def _load_dump(service: Service, args: line.Arguments) -> None:
     service.upload("load_dump", {"mysqldump_file": _file(args[0])})
     _say(service, "MySQL dump loaded successfully.")
 
@@ -276,22 +276,22 @@ def _load_dump(service: Service, args: Arguments) -> None:
 # -- xtreemfs
 
 
-def _xfs_volume(method: str, sentence: str) -> Callable[[Service, Arguments], None]:
-    def run(service: Service, args: Arguments) -> None:
+def _xfs_volume(method: str, sentence: str) -> Callable[[Service, line.Arguments], None]:
+    def run(service: Service, args: line.Arguments) -> None:
         service.post(method, volumeName=args[0])
         _say(service, sentence.format(args[0]))
 
     return run
 
 
-def _xfs_volumes(service: Service, _: Arguments) -> None:
+def _xfs_volumes(service: Service, _: line.Arguments) -> None:
     _say(service, replies.text(replies.mapping(service.get("listVolumes")).get("volumes")))
 
 
-def _certificate(method: str, names: Sequence[str]) -> Callable[[Service, Arguments], None]:
+def _certificate(method: str, names: Sequence[str]) -> Callable[[Service, line.Arguments], None]:
     """Get a PKCS#12 certificate; the last argument is the file to write."""
 
-    def run(service: Service, args: Arguments) -> None:
+    def run(service: Service, args: line.Arguments) -> None:
         params: dict[str, object] = dict(zip(names, args, strict=False))
         params["adminflag"] = str(params["adminflag"]).lower() in ("yes", "y", "true", "t", "1")
         reply = replies.mapping(service.post(method, **params))
@@ -307,11 +307,11 @@ def _certificate(method: str, names: Sequence[str]) -> Callable[[Service, Argume
     return run
 
 
-def _policies(service: Service, args: Arguments) -> None:
+def _policies(service: Service, args: line.Arguments) -> None:
     _say(service, replies.text(replies.mapping(service.get(f"list_{_policy(args[0])}_policies")).get("policies")))
 
 
-def _set_policy(service: Service, args: Arguments) -> None:
+def _set_policy(service: Service, args: line.Arguments) -> None:
     kind = _policy(args[0])
     factor = {"factor": args[3]} if len(args) > 3 else {}
     reply = replies.mapping(service.post(f"set_{kind}_policy", volumeName=args[1], policy=args[2], **factor))
@@ -324,8 +324,8 @@ def _policy(kind: str) -> str:
     return kind
 
 
-def _osd_size(service: Service, args: Arguments) -> None:
-    service.post("set_osd_size", size=classic.number(args[0]))
+def _osd_size(service: Service, args: line.Arguments) -> None:
+    service.post("set_osd_size", size=line.number(args[0]))
     _say(service, f"OSD volume size is now {args[0]} MBs.")
 
 
@@ -390,11 +390,11 @@ def is_known(name: str) -> bool:
     return name in ("usage", "help") or name in COMMON or any(name in verbs for verbs in BY_TYPE.values())
 
 
-def run(service: Service, name: str, args: Arguments) -> None:
+def run(service: Service, name: str, args: line.Arguments) -> None:
     """Run one command on a service."""
     verb = BY_TYPE.get(service.type, _COUNTED).get(name) or COMMON.get(name)
     if verb is None:
         raise errors.NotFound(f"A {service.type} service has no command '{name}'")
     if not verb.least <= len(args) <= verb.most:
-        raise classic.Usage(f"Usage: {classic.PROGRAM} {name} appid serviceid {verb.usage}".rstrip())
+        raise line.Usage(f"Usage: {line.PROGRAM} {name} appid serviceid {verb.usage}".rstrip())
     verb.run(service, args)
