@@ -56,7 +56,18 @@ setuptools.setup(
     extras_require={
         "postgresql": ["psycopg[binary]>=3.1"],
         "mariadb": ["pymysql>=1.1"],
-        "test": ["pytest>=8.2", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "types-requests>=2.32", "psutil>=5.9", "import-linter>=2.0", "psycopg[binary]>=3.1", "pymysql>=1.1"],
+        "test": [
+            "pytest>=8.2",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "ruff>=0.6",
+            "mypy>=1.11",
+            "types-requests>=2.32",
+            "psutil>=5.9",
+            "import-linter>=2.0",
+            "psycopg[binary]>=3.1",
+            "pymysql>=1.1",
+        ],
     },
     entry_points={
         "console_scripts": [

@@ -21,7 +21,7 @@ die() { # die "what went wrong" ["the way out"]
     exit 1
 }
 
-CLEANUP=() # commands (each one word per element of its own array is not needed: names of functions) for the end, whatever it is
+CLEANUP=() # functions to call at the end, whatever it is
 at_exit() {
     local command
     for command in "${CLEANUP[@]}"; do "$command"; done
@@ -40,18 +40,29 @@ check_state() { # check_state — STATE as a full path, usable, or an error that
     esac
 }
 
-prepare_state() { # prepare_state MEGABYTES — makes STATE and takes its lock for as long as this runs
+prepare_state() { # prepare_state MEGABYTES VENV — makes STATE, with room for a VENV that is not there yet, and takes the lock
     local free reason
     reason=$(mkdir -p -- "$STATE" 2>&1) || die "$STATE cannot be made: ${reason##*: }." "Name a place where you may write:  --state DIR"
     [ -w "$STATE" ] || die "$STATE belongs to somebody else ($(stat -c %U "$STATE"))." "Name a place where you may write:  --state DIR"
     free=$(df -Pm -- "$STATE" | awk 'NR == 2 { print $4 }')
-    [ -x "$STATE/venv/bin/python" ] || [ "${free:-$1}" -ge "$1" ] || die "$STATE has $free MB left on its disk; about $1 MB are needed." "Make room, or name another place:  --state DIR"
+    [ -x "$STATE/$2/bin/python" ] || [ "${free:-$1}" -ge "$1" ] || die "$STATE has $free MB left on its disk; about $1 MB are needed." "Make room, or name another place:  --state DIR"
     take_lock
 }
 
 take_lock() { # what an interrupted run began (a package being installed) holds the lock too, until it ends
     exec 9>>"$STATE/lock"
     flock --nonblock 9 || die "Another run is at work on $STATE, or what an interrupted one began is still under way." "Wait for it, or look:  fuser -v $(printf %q "$STATE/lock")"
+}
+
+release_lock() { exec 9>&-; }
+
+wait_until() { # wait_until SECONDS COMMAND… — polls ten times a second
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $deadline ] || return 1
+        sleep 0.1
+    done
 }
 
 # --- OS packages ------------------------------------------------------------------------------------------------------

@@ -39,15 +39,6 @@ director_answers() {
 
 platform_runs() { [ -s "$DIRECTOR/director.cfg" ] && supervisor_pid >/dev/null && director_supervised && director_answers; }
 
-wait_until() { # wait_until SECONDS COMMAND… — polls ten times a second
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ $SECONDS -lt $deadline ] || return 1
-        sleep 0.1
-    done
-}
-
 # --- set-up -----------------------------------------------------------------------------------------------------------
 
 write_commands() { # one small command per entry point, which knows this state's configuration whatever the caller's environment
