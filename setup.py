@@ -58,7 +58,6 @@ setuptools.setup(
         "mariadb": ["pymysql>=1.1"],
         "test": [
             "pytest>=8.2",
-            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.6",
             "mypy>=1.11",
