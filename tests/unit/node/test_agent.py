@@ -122,3 +122,8 @@ def test_metrics_are_in_the_text_format():
     page = metrics.render()
     assert '# TYPE conpaas_test_total counter\nconpaas_test_total{kind="a \\"b\\"\\\\\\n"} 3\n' in page
     assert "\nprocess_resident_memory_bytes " in page
+
+
+@pytest.mark.parametrize("arguments", [{"offset": -1}, {"limit": 0}, {"limit": 4_000_001}, {"filename": "x" * 257}, {"other": 1}])
+def test_what_cannot_be_meant_is_refused(base: agent.BaseAgent, arguments: dict[str, Any]):
+    assert isinstance(call(base, "get_log", **arguments), str), "an error"

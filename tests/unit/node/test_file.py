@@ -129,3 +129,15 @@ def test_waiting_for_something():
     assert misc.wait_until(lambda: next(answers), timeout=5, what="it", interval=0.001) == "here"
     with pytest.raises(errors.OperationFailed, match="It did not happen within 0 seconds"):
         misc.wait_until(lambda: None, timeout=0, what="It")
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: pathlib.Path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", ".", "absent"):
+        with pytest.raises(OSError):
+            file.read_bounded(tmp_path / name)
+    assert file.tail(tmp_path / "absent") == ""
+
+
+def test_room_is_told_in_bytes(tmp_path: pathlib.Path):
+    assert file.free_bytes(tmp_path) > 4096

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pathlib
 import re
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -16,14 +17,14 @@ from conpaas.core import log
 @pytest.fixture
 def own(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     root = logging.getLogger()
-    level, hooks = root.level, threading.excepthook
+    level, hooks = root.level, (sys.excepthook, threading.excepthook)
     log.init(tmp_path / "cpsmanager.log")
     yield tmp_path / "cpsmanager.log"
     for handler in [handler for handler in root.handlers if isinstance(handler, log.ServiceRouter)]:
         root.removeHandler(handler)
         handler.close()
     root.setLevel(level)
-    threading.excepthook = hooks
+    sys.excepthook, threading.excepthook = hooks
 
 
 def test_the_classic_line(own: pathlib.Path):
@@ -88,3 +89,24 @@ def test_a_thread_that_dies_says_so(own: pathlib.Path):
     thread.join()
     assert "thread worker-7 ended by an unexpected failure" in own.read_text()
     assert "out of luck" in own.read_text()
+
+
+def test_bytes_that_no_file_takes_are_shown_escaped(own: pathlib.Path):
+    log.get("conpaas.x").info("name %s", b"\xff\xfe".decode(errors="surrogateescape"))
+    assert r"\udcff\udcfe" in own.read_text()
+
+
+def test_details_can_be_left_out_and_libraries_are_quiet(own: pathlib.Path):
+    log.init(own, debug=False)
+    log.get("conpaas.x").debug("a detail")
+    log.init(own, debug=True)
+    log.get("conpaas.x").debug("another detail")
+    log.get("urllib3.connectionpool").debug("chatter")
+    assert own.read_text().count("\n") == 1
+
+
+def test_started_again_every_line_comes_once(own: pathlib.Path):
+    log.init(own)
+    log.init(own)
+    log.get("conpaas.x").info("once")
+    assert own.read_text().count("once") == 1

@@ -89,3 +89,13 @@ def test_the_real_thing_has_what_a_vm_needs():
         "config/agent/default-agent.cfg",
     ):
         assert resources.find(name).is_file()
+
+
+def test_the_number_is_kept_while_nothing_changes(source: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    first = resources.code_sha256()
+
+    def never(_members: object) -> bytes:
+        raise AssertionError("the archive is made anew")
+
+    monkeypatch.setattr(resources, "_archive", never)
+    assert resources.code_sha256() == first
