@@ -149,8 +149,8 @@ class Supervisor:
 
     def restart(self, name: str) -> None:
         """Stop the daemon in order and start it again. Raises NotFound, and what `ensure` raises."""
-        directory = self._known(name)
-        with self._guards[name]:
+        with self._guards[self._directory(name).name]:
+            directory = self._known(name)
             self.stop(name)
             self._start(directory)
 

@@ -203,6 +203,16 @@ def test_many_threads_may_ask_at_once(watcher: supervisor.Supervisor):
     assert all(watcher.status(name).running for name in watcher.list())
 
 
+def test_restarting_what_another_thread_is_removing_is_refused_at_once(watcher: supervisor.Supervisor, services: pathlib.Path):
+    watcher.ensure(sleeper(argv=("sh", "-c", "trap '' TERM; echo deaf; exec sleep 86397"), stop_timeout=0.5))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        removal = pool.submit(watcher.remove, "sleeper")
+        conftest.until(lambda: (services / "sleeper" / "down").exists() or removal.done(), "the removal is under way")
+        with pytest.raises(errors.NotFound):
+            watcher.restart("sleeper")
+        removal.result()
+
+
 def test_what_a_crash_left_half_built_is_ignored_and_cleared(watcher: supervisor.Supervisor, services: pathlib.Path):
     (services / ".new-sleeper.abc" / "service").mkdir(parents=True)
     watcher.ensure(sleeper())
