@@ -12,6 +12,7 @@ import sqlite3
 from typing import Any
 
 from tests.support import platform as platforms
+from tests.support import wire
 
 AGREE_WITHIN = 40.0
 """Seconds in which sweeper and managers must have found whatever was left behind."""
@@ -76,15 +77,15 @@ def at_the_managers(platform: platforms.Platform) -> View:
                 vms |= {vm["vmid"] for vm in platform.vms() if vm["ip"] == application["manager"]}
                 info = platform.data("application", "get_info", aid, user=user)
                 vms |= {node.removeprefix("iaas") for node in info["nodes"]}
-                volumes |= _volumes_of(platform, application["manager"])
+                volumes |= _volumes_of(platform, application["manager"], user)
     return View(frozenset(vms), frozenset(volumes))
 
 
-def _volumes_of(platform: platforms.Platform, manager: str) -> set[str]:
-    """The volumes that a manager has on record, from its state database."""
-    path = next((vm_of(platform, manager) / "root").glob("var/lib/cpsmanager/state.db"))
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10) as connection:
-        return {vol_id for (vol_id,) in connection.execute("SELECT vol_id FROM volume WHERE vol_id IS NOT NULL AND vol_id != ''")}
+def _volumes_of(platform: platforms.Platform, manager: str, user: str) -> set[str]:
+    """The volumes that a manager has on record."""
+    tls = wire.of_directory(platform.directory / "home" / user / ".conpaas")
+    found = wire.exchange((manager, 443), tls, wire.call("POST", 0, "list_volumes")).json["result"]["volumes"]
+    return {volume["vol_id"] for volume in found}
 
 
 def database(platform: platforms.Platform) -> sqlite3.Connection:
@@ -123,3 +124,24 @@ def assert_credits(platform: platforms.Platform) -> None:
     assert alive <= by_vm.keys()
     seen = {user: int(platform.cps("user", "get_credit", user=user).out) for user in platform.passwords}
     assert seen == {user: balances[user] for user in platform.passwords}
+
+
+def logs(platform: platforms.Platform) -> list[pathlib.Path]:
+    """The logs of the Director, and of the managers and agents of all VMs."""
+    found = [platform.directory / "director.out", *platform.state.glob("log*/*.log")]
+    return found + sorted((platform.directory / "cloud" / "vms").glob("*/root/var/log/cps*.log"))
+
+
+def complaints(platform: platforms.Platform) -> list[str]:
+    """The lines of all logs that tell of a failure of our own."""
+    found = []
+    for path in logs(platform):
+        lines = path.read_text(errors="replace").splitlines()
+        found += [f"{path.name}: {line}" for line in lines if any(word in line for word in (" ERROR ", " CRITICAL ", "Traceback"))]
+    return found
+
+
+def memory(pid: int) -> int:
+    """What a process occupies, in MB."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) // 1024

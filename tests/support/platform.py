@@ -165,7 +165,9 @@ class Platform:
             "LANG": "C.UTF-8",
         }
 
-    def run(self, *command: str | os.PathLike[str], user: str = "alice", stdin: str = "", check: bool = True) -> Result:
+    def run(
+        self, *command: str | os.PathLike[str], user: str = "alice", stdin: str = "", check: bool = True, cwd: pathlib.Path | None = None
+    ) -> Result:
         """Run one of our commands as a user. With `check`, a failure fails the test with all that it printed."""
         done = subprocess.run(
             [self._commands / str(command[0]), *map(str, command[1:])],
@@ -175,6 +177,7 @@ class Platform:
             text=True,
             timeout=DEADLINE * 3,
             check=False,
+            cwd=cwd,
         )
         result = Result(done.returncode, done.stdout, done.stderr)
         assert not check or result.code == 0, f"{' '.join(map(str, command))} ended with {result.code}\n{result.out}\n{result.err}"

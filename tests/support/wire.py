@@ -7,6 +7,7 @@ import json
 import pathlib
 import socket
 import ssl
+import urllib.parse
 from typing import Any
 
 TIMEOUT = 60.0
@@ -107,3 +108,28 @@ def parse(data: bytes) -> Reply:
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     return Reply(int(first.split(" ")[1]), headers, body)
+
+
+def call(verb: str, service_id: int, method: str, params: dict[str, Any] | None = None, *, host: str = "manager") -> bytes:
+    """The bytes of one RPC; of an upload, each parameter that is bytes is a file. The connection ends after the reply."""
+    tail = f"Host: {host}\r\nConnection: close\r\nContent-Type: "
+    if verb == "GET":
+        fields = {"service_id": service_id, "method": method, "id": 1, "params": json.dumps(params or {})}
+        return f"GET /?{urllib.parse.urlencode(fields)} HTTP/1.1\r\n{tail}application/json\r\n\r\n".encode()
+    if verb == "POST":
+        body = json.dumps({"service_id": service_id, "method": method, "params": params or {}, "id": 1}).encode()
+        return f"POST / HTTP/1.1\r\n{tail}application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    return form("/", {"service_id": service_id, "method": method, **(params or {})}, host=host)
+
+
+def form(path: str, fields: dict[str, Any], *, host: str = "director") -> bytes:
+    """The bytes of a POST of a form; each field that is bytes is a file named after the field."""
+    boundary = "b0undary"
+    body = b""
+    for name, value in fields.items():
+        disposition = f'form-data; name="{name}"' + (f'; filename="{name}"' if isinstance(value, bytes) else "")
+        content = value if isinstance(value, bytes) else str(value).encode()
+        body += f"--{boundary}\r\nContent-Disposition: {disposition}\r\n\r\n".encode() + content + b"\r\n"
+    body += f"--{boundary}--\r\n".encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Content-Type: multipart/form-data; boundary={boundary}\r\n\r\n".encode() + body

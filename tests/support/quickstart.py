@@ -1,0 +1,95 @@
+"""`scripts/quickstart` with a state directory and addresses of its own, for tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEADLINE = 900.0
+"""Seconds that one run may take: the first one fetches packages."""
+
+
+@dataclasses.dataclass
+class Quickstart:
+    """One state directory. `net` is the second number of its loopback addresses."""
+
+    state: pathlib.Path
+    net: int
+
+    @property
+    def address(self) -> str:
+        return f"127.{self.net}.255.1:5555"
+
+    def command(self, *options: str) -> list[str]:
+        return [str(ROOT / "scripts" / "quickstart"), "--state", str(self.state), *options]
+
+    @property
+    def first(self) -> list[str]:
+        """The options of a first run."""
+        return ["--address", self.address, "--network", f"127.{self.net}.0.0/17"]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a person's shell has; nothing of the virtual environment that runs the tests."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CPS_", "CONPAAS_", "VIRTUAL_ENV", "PYTHON"))}
+        return {**kept, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+    def run(self, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run it; with `check`, a failure fails the test with all that it printed."""
+        done = subprocess.run(
+            self.command(*options),
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        assert not check or done.returncode == 0, (
+            f"quickstart {shlex.join(options)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done
+
+    def paste(self, line: str, cwd: pathlib.Path = ROOT) -> str:
+        """Have a shell do what quickstart proposed; its output."""
+        done = subprocess.run(
+            ["bash", "-c", line],
+            cwd=cwd,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def processes(self) -> list[str]:
+        """The command lines of all processes that have to do with the state directory."""
+        found = []
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if (
+                    process.name != str(os.getpid())
+                    and os.fsencode(self.state) in (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+                ):
+                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue  # it has ended, or is another user's
+        return found
+
+
+def proposals(output: str) -> list[str]:
+    """The commands below 'Try next:'."""
+    return re.findall(r"^    (\S.*)$", output.partition("Try next:\n")[2], re.MULTILINE)
+
+
+def table(output: str) -> dict[str, str]:
+    """The lines `Director …`, `User …`, `Password …` and `State …`."""
+    return dict(re.findall(r"^    (Director|User|Password|State) +(\S.*)$", output, re.MULTILINE))
