@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from conpaas.core.clouds import base, dummy, dummy_vm, factory
+from conpaas.core.clouds import base, dummy, factory
+from conpaas.core.clouds.dummy import vm as dummy_vm
 
 NETWORK = "127.14.0.0/24"
 PATIENCE = 20.0

@@ -184,7 +184,10 @@ CRASHES = {
 PROGRAM = """
 import importlib, itertools, json, os, signal, sys
 from conpaas.core import file
-from conpaas.core.clouds import base, dummy, dummy_store, dummy_vm, dummy_volumes, factory
+from conpaas.core.clouds import base, dummy, factory
+from conpaas.core.clouds.dummy import store as dummy_store
+from conpaas.core.clouds.dummy import vm as dummy_vm
+from conpaas.core.clouds.dummy import volumes as dummy_volumes
 section, point, user_data = json.loads(sys.argv[1])
 place, _, when = point.partition(":")
 owner = globals()

@@ -12,7 +12,8 @@ import sys
 import pytest
 
 from conpaas.core import resources
-from conpaas.core.clouds import base, dummy, dummy_vm
+from conpaas.core.clouds import base, dummy
+from conpaas.core.clouds.dummy import vm as dummy_vm
 
 from .conftest import Door, eventually, wanted
 
@@ -130,7 +131,7 @@ def test_after_a_reboot_of_the_host_the_vms_come_back(cloud: dummy.DummyCloud, d
     door.heard(1)
     cloud.kill(node.vmid)
     (tmp_path / "boot_id").write_text("another boot\n")
-    monkeypatch.setattr(dummy, "_BOOT_ID", tmp_path / "boot_id")
+    monkeypatch.setattr(dummy.cloud, "_BOOT_ID", tmp_path / "boot_id")
     assert states(cloud) == ["stopped"]
     assert cloud.resume() == [node.vmid]
     door.heard(1)
@@ -159,6 +160,6 @@ def test_a_talkative_vm_does_not_fill_the_disk(cloud: dummy.DummyCloud, door: Do
     (node,) = cloud.create_nodes(wanted(1, f"head -c 3000000 /dev/zero | tr '\\0' x; echo; echo the end; {door.knock('x')}; sleep 1000"))
     door.heard(1)
     cloud.list_nodes()
-    assert (cloud.directory / "vms" / node.vmid / "console.log").stat().st_size <= dummy.CONSOLE_LIMIT
+    assert (cloud.directory / "vms" / node.vmid / "console.log").stat().st_size <= dummy.cloud.CONSOLE_LIMIT
     assert cloud.console_log(node.vmid).endswith("x\nthe end\n")
     assert len(cloud.console_log(node.vmid)) <= 65536

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import pytest
 
 from conpaas.core import errors
-from conpaas.core.clouds import base, dummy, dummy_volumes, factory
+from conpaas.core.clouds import base, dummy, factory
+from conpaas.core.clouds.dummy import volumes as dummy_volumes
 
 from .conftest import Door, eventually, fresh_key, wanted
 

@@ -9,7 +9,11 @@ import socket
 import pytest
 
 from conpaas.core import errors
-from conpaas.core.clouds import dummy_faults, dummy_network, dummy_store, dummy_vm, settings
+from conpaas.core.clouds import settings
+from conpaas.core.clouds.dummy import faults as dummy_faults
+from conpaas.core.clouds.dummy import network as dummy_network
+from conpaas.core.clouds.dummy import store as dummy_store
+from conpaas.core.clouds.dummy import vm as dummy_vm
 
 
 def faults(section: dict[str, str]) -> dummy_faults.Faults:

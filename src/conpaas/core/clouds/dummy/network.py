@@ -7,7 +7,7 @@ import socket
 from collections.abc import Collection, Iterable, Iterator
 
 from conpaas.core import errors
-from conpaas.core.clouds import dummy_vm
+from conpaas.core.clouds.dummy import vm
 
 PROBES = 64
 PROBE_TIMEOUT = 0.5
@@ -35,7 +35,7 @@ class Pool:
                     break
                 if address in used:
                     continue
-                holder = dummy_vm.reserve_address(address)
+                holder = vm.reserve_address(address)
                 if holder is None or self._answers(address):
                     busy.append(address)
                     if holder is not None:

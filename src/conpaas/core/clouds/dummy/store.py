@@ -5,7 +5,7 @@
                vms/<vmid>/         vm.json user-data root/ (the disk) console.log lock pid booted
                volumes/<id>.json   beside <id>.img (block device) or <id>.d/ (directory)
                trash/              what is being deleted
-               faults.json         failures wanted by a person or a test (see dummy_faults)
+               faults.json         failures wanted by a person or a test (see faults)
 
 A VM's directory appears complete or not at all (it is prepared under a name with a leading dot and renamed). Files are 0600 in 0700
 directories: user-data carries secrets.
@@ -142,7 +142,7 @@ class Store:
         draft.rename(self.vms / record.vmid)
 
     def save_vm(self, record: VmRecord) -> None:
-        """Replaces a VM's record. Needs no lock, but the right to change this VM (see dummy_vm)."""
+        """Replaces a VM's record. Needs no lock, but the right to change this VM (see vm)."""
         file.write_atomically(self.vms / record.vmid / "vm.json", _dump(record), mode=0o600)
 
     def list_volumes(self) -> list[VolumeRecord]:

@@ -1,24 +1,4 @@
-"""The dummy cloud: the embedded default, whose VMs are process trees on this machine.
-
-A VM has its own loopback address, its own directory as disk, and its own process tree, booted by the same user-data as on any cloud. It
-lives on when the Director restarts, and is killed as a whole. See `dummy_store` (what is remembered), `dummy_vm` (processes),
-`dummy_volumes`, `dummy_network` and `dummy_faults` (failures on request).
-
-| key              | default                         | meaning                                                                       |
-|------------------|---------------------------------|-------------------------------------------------------------------------------|
-| STATE_DIR        | /var/lib/conpaas/<cloud> (root), $XDG_STATE_HOME/conpaas/<cloud> | where VMs, volumes and faults.json are       |
-| NETWORK          | 127.100.0.0/16                  | pool of addresses; .0 and .255 are left out                                   |
-| AGENT_PORT, MANAGER_PORT | 5555, 443               | an address where somebody listens on these is not given out                   |
-| ISOLATION        | auto                            | pidns, session, or auto: pidns where namespaces are allowed                   |
-| VOLUMES          | auto                            | loop, directory, or auto: loop where loop devices are allowed                 |
-| MAX_VMS, MAX_VOLUMES, MAX_VOLUME_MB | 0            | quotas: VMs, volumes, size of one volume (MB); 0 means no limit               |
-| DISK_MB, MEMORY_MB | 0                             | room (MB) that must be free on the host for each new VM; 0 means not checked  |
-| PARALLEL         | 8                               | VMs started or destroyed at once                                              |
-| HALT_TIMEOUT_S   | 10                              | seconds that services get to end when VMs are switched off                    |
-| BOOT_DELAY_S …   |                                 | see dummy_faults                                                              |
-
-Needs bash, runit and util-linux on the host.
-"""
+"""The driver of the dummy cloud: which VMs and volumes there are to be, made true with the parts of this package."""
 
 from __future__ import annotations
 
@@ -37,7 +17,9 @@ from concurrent import futures
 from typing import TypeVar
 
 from conpaas.core import errors, file, resources
-from conpaas.core.clouds import base, dummy_faults, dummy_network, dummy_store, dummy_vm, dummy_volumes
+from conpaas.core.clouds import base
+from conpaas.core.clouds.dummy import faults as faults_
+from conpaas.core.clouds.dummy import network, store, vm, volumes
 
 KEYS = (
     *("DRIVER", "OTHER_CLOUDS", "STATE_DIR", "NETWORK", "AGENT_PORT", "MANAGER_PORT", "ISOLATION", "VOLUMES"),
@@ -54,7 +36,7 @@ _Item = TypeVar("_Item")
 
 
 class DummyCloud(base.Cloud):
-    """See the module's text. Beyond `base.Cloud`: `kill`, `halt_all` and `resume`."""
+    """See the package's text. Beyond `base.Cloud`: `kill`, `halt_all` and `resume`."""
 
     driver = "dummy"
 
@@ -63,36 +45,36 @@ class DummyCloud(base.Cloud):
         settings = self.settings
         self.directory = pathlib.Path(settings.text("STATE_DIR", str(_default_directory(name)))).expanduser().absolute()
         ports = [settings.integer(key, port, minimum=1, maximum=65535) for key, port in (("AGENT_PORT", 5555), ("MANAGER_PORT", 443))]
-        self.pool = dummy_network.Pool(settings.text("NETWORK", "127.100.0.0/16"), ports)
-        self._isolation = settings.choice("ISOLATION", ("auto", *dummy_vm.ISOLATIONS), "auto")
-        self._volume_kind = settings.choice("VOLUMES", ("auto", *dummy_volumes.KINDS), "auto")
+        self.pool = network.Pool(settings.text("NETWORK", "127.100.0.0/16"), ports)
+        self._isolation = settings.choice("ISOLATION", ("auto", *vm.ISOLATIONS), "auto")
+        self._volume_kind = settings.choice("VOLUMES", ("auto", *volumes.KINDS), "auto")
         self._quota = {key: settings.integer(key, 0) for key in ("MAX_VMS", "MAX_VOLUMES", "MAX_VOLUME_MB", "DISK_MB", "MEMORY_MB")}
         self._parallel = settings.integer("PARALLEL", 8, minimum=1, maximum=64)
         self._halt_timeout = settings.number("HALT_TIMEOUT_S", 10.0)
-        self._configured_faults = dummy_faults.from_settings(settings)
-        self.store = dummy_store.Store(self.directory)
-        self.volumes = dummy_volumes.Volumes(self.store)
+        self._configured_faults = faults_.from_settings(settings)
+        self.store = store.Store(self.directory)
+        self.volumes = volumes.Volumes(self.store)
 
     @property
     def isolation(self) -> str:
         """How VMs started from now on are kept together: `pidns` or `session`."""
-        return dummy_vm.best_isolation() if self._isolation == "auto" else self._isolation
+        return vm.best_isolation() if self._isolation == "auto" else self._isolation
 
     @property
     def volume_kind(self) -> str:
         """What volumes made from now on are: `loop` or `directory`."""
-        return dummy_volumes.best_kind() if self._volume_kind == "auto" else self._volume_kind
+        return volumes.best_kind() if self._volume_kind == "auto" else self._volume_kind
 
     def check(self) -> list[str]:
-        missing = [name for name in PROGRAMS if not shutil.which(name, path=dummy_vm.PATH)]
+        missing = [name for name in PROGRAMS if not shutil.which(name, path=vm.PATH)]
         problems = [f"The dummy cloud needs the program {name}, which is not installed" for name in missing]
-        unknown = self.settings.unknown([*KEYS, *dummy_faults.KEYS])
+        unknown = self.settings.unknown([*KEYS, *faults_.KEYS])
         problems += [f"The section [{self.name}] has a key that the dummy cloud does not know: {key}" for key in unknown]
         if not self.pool.network.is_loopback:
             problems.append(f"The addresses of NETWORK {self.pool.network} are not addresses of this machine; use a part of 127.0.0.0/8")
-        if self._isolation == dummy_vm.PIDNS and dummy_vm.best_isolation() != dummy_vm.PIDNS:
+        if self._isolation == vm.PIDNS and vm.best_isolation() != vm.PIDNS:
             problems.append("ISOLATION is pidns, but this user may not have PID namespaces here; use auto")
-        if self._volume_kind == dummy_volumes.LOOP and dummy_volumes.best_kind() != dummy_volumes.LOOP:
+        if self._volume_kind == volumes.LOOP and volumes.best_kind() != volumes.LOOP:
             problems.append("VOLUMES is loop, but this user may not have loop devices here; use auto")
         try:
             self.store.prepare()
@@ -122,7 +104,7 @@ class DummyCloud(base.Cloud):
         return nodes
 
     def list_nodes(self, tags: Mapping[str, str] | None = None) -> list[base.CloudNode]:
-        dummy_vm.reap()
+        vm.reap()
         attachments = self._attachments()
         records = self.store.list_vms()
         for record in records:
@@ -132,7 +114,7 @@ class DummyCloud(base.Cloud):
     def destroy_nodes(self, vmids: Iterable[str]) -> None:
         faults = self._faults()
         failures = self._each(dict.fromkeys(vmids), lambda vmid: self._destroy(vmid, faults))
-        dummy_vm.reap()
+        vm.reap()
         if failures:
             raise base.NodesNotDestroyed(self.name, {vmid: str(error) for vmid, error in failures})
 
@@ -170,7 +152,7 @@ class DummyCloud(base.Cloud):
     def kill(self, vmid: str) -> None:
         """Ends a VM from outside, as a failing host would: it is TERMINATED afterwards, and keeps its disk until it is destroyed."""
         record = self.store.vm(vmid)
-        dummy_vm.kill(self.store.vm_directory(vmid), _marker(record), record.isolation)
+        vm.kill(self.store.vm_directory(vmid), _marker(record), record.isolation)
 
     def halt_all(self) -> None:
         """Switches every VM off, its services first; `resume` switches them on again with their disks. Raises CloudError."""
@@ -194,7 +176,7 @@ class DummyCloud(base.Cloud):
             raise errors.CloudError("; ".join(f"{record.vmid} could not be switched on: {error}" for record, error in failures))
         return sorted(started)
 
-    def _allot(self, request: base.NodeRequest, failing: set[int]) -> tuple[dict[int, dummy_store.VmRecord], dict[int, dummy_vm.Claim]]:
+    def _allot(self, request: base.NodeRequest, failing: set[int]) -> tuple[dict[int, store.VmRecord], dict[int, vm.Claim]]:
         """Records of all nodes of the request, the missing ones made now, and the claims on the new ones, for this process to boot them."""
         with self.store.locked():
             existing = self.store.list_vms()
@@ -205,10 +187,10 @@ class DummyCloud(base.Cloud):
                 return records, {}
             self._check_room(len(existing), len(wanted))
             counters = self.store.counters()
-            vmids = [dummy_store.next_id(counters, "i") for _ in wanted]
+            vmids = [store.next_id(counters, "i") for _ in wanted]
             addresses = self.pool.take(len(wanted), {record.ip for record in existing}, counters.get("address"))
             claims = {
-                spec.index: dummy_vm.Claim(dummy_vm.Guard(self.store.vm_directory(vmid)), holder)
+                spec.index: vm.Claim(vm.Guard(self.store.vm_directory(vmid)), holder)
                 for spec, vmid, (_, holder) in zip(wanted, vmids, addresses, strict=True)
             }
             with contextlib.ExitStack() as undo:
@@ -238,9 +220,7 @@ class DummyCloud(base.Cloud):
             if need and free() < need * MB:
                 raise errors.QuotaExceeded(f"This host has {free() // MB} MB of {what} left, and {wanted} more VMs need {need} MB")
 
-    def _complete(
-        self, record: dummy_store.VmRecord, spec: base.NodeSpec, claim: dummy_vm.Claim | None, faults: dummy_faults.Faults, code: str
-    ) -> None:
+    def _complete(self, record: store.VmRecord, spec: base.NodeSpec, claim: vm.Claim | None, faults: faults_.Faults, code: str) -> None:
         """Brings a VM that has a record up to where it was asked to be: with its volumes, and switched on once.
 
         Without a claim somebody else made the record: that one boots it, or has died before, which leaves the VM to us.
@@ -254,19 +234,19 @@ class DummyCloud(base.Cloud):
             self._switch_on(record, claim, faults, code)
             return
         directory = self.store.vm_directory(record.vmid)
-        with dummy_vm.guarded(directory) as guard:
-            if guard is not None and not dummy_vm.was_started(directory) and not record.halted:
+        with vm.guarded(directory) as guard:
+            if guard is not None and not vm.was_started(directory) and not record.halted:
                 with _claim(guard, record) as late:
                     self._switch_on(record, late, faults, code)
 
-    def _switch_on(self, record: dummy_store.VmRecord, claim: dummy_vm.Claim, faults: dummy_faults.Faults, code: str) -> None:
+    def _switch_on(self, record: store.VmRecord, claim: vm.Claim, faults: faults_.Faults, code: str) -> None:
         """Boots a VM that is off."""
         record = dataclasses.replace(record, boot_id=_boot_id(), isolation=self.isolation, halted=False)
         self.store.save_vm(record)
-        boot = dummy_vm.Boot(faults.boot_delay_s, faults.never_boot, faults.lose_after_s)
-        dummy_vm.start(claim, isolation=record.isolation, boot=boot, environment=self._environment(record, code))
+        boot = vm.Boot(faults.boot_delay_s, faults.never_boot, faults.lose_after_s)
+        vm.start(claim, isolation=record.isolation, boot=boot, environment=self._environment(record, code))
 
-    def _environment(self, record: dummy_store.VmRecord, code: str) -> dict[str, str]:
+    def _environment(self, record: store.VmRecord, code: str) -> dict[str, str]:
         root = self.store.vm_directory(record.vmid) / "root"
         return {
             "VM_ROOT": str(root),
@@ -275,13 +255,13 @@ class DummyCloud(base.Cloud):
             "PRIVATE_IP": record.ip,
             "CPS_PYTHON": sys.executable,
             "CPS_IMAGE_SHA256": code,
-            "PATH": dummy_vm.PATH,
+            "PATH": vm.PATH,
             "HOME": str(root / "root"),
             "LANG": "C.UTF-8",
-            dummy_vm.MARKER: _marker(record),
+            vm.MARKER: _marker(record),
         }
 
-    def _destroy(self, vmid: str, faults: dummy_faults.Faults) -> None:
+    def _destroy(self, vmid: str, faults: faults_.Faults) -> None:
         try:
             record = self.store.vm(vmid)
         except errors.NotFound:
@@ -289,10 +269,10 @@ class DummyCloud(base.Cloud):
         if faults.refuses_to_destroy(vmid):
             raise errors.CloudError("the cloud was told to fail it (fail_destroy)")
         directory = self.store.vm_directory(vmid)
-        deadline = time.monotonic() + dummy_vm.KILL_TIMEOUT
+        deadline = time.monotonic() + vm.KILL_TIMEOUT
         while directory.exists():
-            dummy_vm.kill(directory, _marker(record), record.isolation)
-            with dummy_vm.guarded(directory) as guard:
+            vm.kill(directory, _marker(record), record.isolation)
+            with vm.guarded(directory) as guard:
                 if guard is not None:
                     self.volumes.unmount_all(directory)
                     self.volumes.release(vmid)
@@ -301,25 +281,25 @@ class DummyCloud(base.Cloud):
                 raise errors.CloudError("another process keeps changing it")
         _log.info("dummy VM %s is destroyed", vmid)
 
-    def _halt(self, record: dummy_store.VmRecord) -> None:
+    def _halt(self, record: store.VmRecord) -> None:
         directory = self.store.vm_directory(record.vmid)
-        if dummy_vm.is_held(directory):
+        if vm.is_held(directory):
             self.store.save_vm(dataclasses.replace(record, halted=True))
-            dummy_vm.stop_services(directory, self._halt_timeout)
-            dummy_vm.kill(directory, _marker(record), record.isolation)
+            vm.stop_services(directory, self._halt_timeout)
+            vm.kill(directory, _marker(record), record.isolation)
         self.volumes.unmount_all(directory)
 
-    def _resume(self, record: dummy_store.VmRecord, started: list[str]) -> None:
+    def _resume(self, record: store.VmRecord, started: list[str]) -> None:
         directory = self.store.vm_directory(record.vmid)
         for volume in self.volumes.attached(record.vmid):
             self.volumes.connect(volume)
-        with dummy_vm.guarded(directory) as guard:
+        with vm.guarded(directory) as guard:
             if guard is not None and self._state_when_off(self.store.vm(record.vmid)) != base.NodeState.TERMINATED:
                 with _claim(guard, record) as claim:
                     self._switch_on(record, claim, dataclasses.replace(self._faults(), boot_delay_s=0.0), resources.code_sha256())
                 started.append(record.vmid)
 
-    def _make_volume(self, request: base.VolumeRequest) -> dummy_store.VolumeRecord:
+    def _make_volume(self, request: base.VolumeRequest) -> store.VolumeRecord:
         largest, most = self._quota["MAX_VOLUME_MB"], self._quota["MAX_VOLUMES"]
         if request.size < 1:
             raise errors.CloudError(f"A volume has at least 1 MB, not {request.size}")
@@ -333,32 +313,32 @@ class DummyCloud(base.Cloud):
             if most and len(existing) >= most:
                 raise errors.QuotaExceeded(f"Cloud {base.outside_name(self.name)} allows {most} volumes and has {len(existing)}")
             counters = self.store.counters()
-            vol_id = dummy_store.next_id(counters, "vol")
+            vol_id = store.next_id(counters, "vol")
             self.store.save_counters(counters)
-            record = dummy_store.VolumeRecord(
+            record = store.VolumeRecord(
                 vol_id, request.key, request.name, request.size, self.volume_kind, dict(request.tags), created=time.time()
             )
             self.volumes.make(record)
         return record
 
-    def _state(self, record: dummy_store.VmRecord) -> base.NodeState:
+    def _state(self, record: store.VmRecord) -> base.NodeState:
         """What the processes say; the record only tells why there are none."""
         directory = self.store.vm_directory(record.vmid)
-        if not dummy_vm.is_held(directory):
+        if not vm.is_held(directory):
             return self._state_when_off(record)
-        return base.NodeState.RUNNING if dummy_vm.has_booted(directory) else base.NodeState.PENDING
+        return base.NodeState.RUNNING if vm.has_booted(directory) else base.NodeState.PENDING
 
-    def _state_when_off(self, record: dummy_store.VmRecord) -> base.NodeState:
+    def _state_when_off(self, record: store.VmRecord) -> base.NodeState:
         """Whether a VM without processes was never started, switched off (by us or with the host), or died."""
         directory = self.store.vm_directory(record.vmid)
-        booted = dummy_vm.has_booted(directory)
+        booted = vm.has_booted(directory)
         if record.halted or (record.boot_id and record.boot_id != _boot_id()):
             return base.NodeState.STOPPED
-        if not dummy_vm.was_started(directory):
+        if not vm.was_started(directory):
             return base.NodeState.STOPPED if booted else base.NodeState.PENDING
         return base.NodeState.TERMINATED
 
-    def _node(self, record: dummy_store.VmRecord, attachments: Mapping[str, list[base.CloudVolume]]) -> base.CloudNode:
+    def _node(self, record: store.VmRecord, attachments: Mapping[str, list[base.CloudVolume]]) -> base.CloudNode:
         return base.CloudNode(
             vmid=record.vmid,
             ip=record.ip,
@@ -380,10 +360,10 @@ class DummyCloud(base.Cloud):
                 found.setdefault(record.vmid, []).append(_volume(record))
         return found
 
-    def _faults(self) -> dummy_faults.Faults:
-        return dummy_faults.current(self._configured_faults, self.directory)
+    def _faults(self) -> faults_.Faults:
+        return faults_.current(self._configured_faults, self.directory)
 
-    def _volume_faults(self) -> dummy_faults.Faults:
+    def _volume_faults(self) -> faults_.Faults:
         """The faults of a call about a volume, after the delay that they ask for."""
         faults = self._faults()
         threading.Event().wait(faults.volume_delay_s)
@@ -407,22 +387,22 @@ def _attempt(work: Callable[[_Item], None], item: _Item) -> Exception | None:
 
 
 @contextlib.contextmanager
-def _claim(guard: dummy_vm.Guard, record: dummy_store.VmRecord) -> Iterator[dummy_vm.Claim]:
+def _claim(guard: vm.Guard, record: store.VmRecord) -> Iterator[vm.Claim]:
     """A claim on a VM whose guard the caller has; CloudError when its address is taken meanwhile."""
-    holder = dummy_vm.reserve_address(record.ip)
+    holder = vm.reserve_address(record.ip)
     if holder is None:
         raise errors.CloudError(f"the address {record.ip} is used by another cloud on this host")
     with holder:
-        yield dummy_vm.Claim(guard, holder)
+        yield vm.Claim(guard, holder)
 
 
-def _record(spec: base.NodeSpec, vmid: str, ip: str, key: str) -> dummy_store.VmRecord:
-    return dummy_store.VmRecord(
+def _record(spec: base.NodeSpec, vmid: str, ip: str, key: str) -> store.VmRecord:
+    return store.VmRecord(
         vmid, uuid.uuid4().hex, key, spec.index, spec.name, spec.role, spec.inst_type, ip, dict(spec.tags), created=time.time()
     )
 
 
-def _volume(record: dummy_store.VolumeRecord) -> base.CloudVolume:
+def _volume(record: store.VolumeRecord) -> base.CloudVolume:
     return base.CloudVolume(
         vol_id=record.vol_id,
         name=record.name,
@@ -436,7 +416,7 @@ def _volume(record: dummy_store.VolumeRecord) -> base.CloudVolume:
     )
 
 
-def _marker(record: dummy_store.VmRecord) -> str:
+def _marker(record: store.VmRecord) -> str:
     """What the VM's processes carry in their environment: unique on this host, whoever runs dummy clouds on it."""
     return f"{record.vmid}@{record.uuid}"
 

@@ -1,9 +1,9 @@
 """The processes of a VM of the dummy cloud: how they are started, recognised, stopped and killed as one.
 
 Two kinds of isolation. `pidns`: `unshare` gives the VM its own PID and mount namespace (inside a user namespace for an ordinary user);
-when its init dies the kernel kills all the rest. `session`: where namespaces are refused, `dummy_session` guards the VM's processes.
+when its init dies the kernel kills all the rest. `session`: where namespaces are refused, `session` guards the VM's processes.
 
-Whether a VM lives is one lock: the *guard* (unshare, or dummy_session) holds an open-file-description lock on `<vm>/lock` for as long as
+Whether a VM lives is one lock: the *guard* (unshare, or `session`) holds an open-file-description lock on `<vm>/lock` for as long as
 it lives and passes it to nobody. It is taken by the process that boots the VM, before the VM exists, and inherited. So no recorded process
 id is trusted, no clock compared, and any process may ask at any time. The guard also keeps an abstract socket that reserves the VM's
 address on this host, against other dummy clouds too.
@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from conpaas.core import errors
-from conpaas.core.clouds import dummy_session
+from conpaas.core.clouds.dummy import session
 
 PIDNS = "pidns"
 SESSION = "session"
@@ -239,9 +239,9 @@ def _arguments(directory: pathlib.Path, passed: tuple[int, ...], isolation: str,
     """The command that becomes the guard. Its shell writes down its own id first, which stays the guard's."""
     descriptors = [str(descriptor) for descriptor in passed]
     mode = "skip" if boot.skip_user_data else "run"
-    init = ["bash", str(_HERE / "dummy_init.sh"), str(directory), f"{boot.delay_s:g}", mode, *descriptors]
+    init = ["bash", str(_HERE / "init.sh"), str(directory), f"{boot.delay_s:g}", mode, *descriptors]
     if isolation == SESSION:
-        guard = [sys.executable, "-I", "-S", str(_HERE / "dummy_session.py"), f"{boot.lose_after_s:g}", ",".join(descriptors)]
+        guard = [sys.executable, "-I", "-S", str(_HERE / "session.py"), f"{boot.lose_after_s:g}", ",".join(descriptors)]
     else:
         guard = [*(["timeout", "--signal=KILL", f"{boot.lose_after_s:g}"] if boot.lose_after_s else []), *_unshare()]
     return ["/bin/sh", "-c", 'echo $$ > "$0/pid" && exec "$@"', str(directory), *guard, *init]
@@ -274,7 +274,7 @@ def _kill_guarded(directory: pathlib.Path, isolation: str) -> bool:
 
 def _kill_init(pid: int, guard: int) -> None:
     """Kills the init below an `unshare`: when that has ended, the kernel has ended all else. Without an init yet, kills the guard."""
-    children = dummy_session.descendants(pid)[:1]
+    children = session.descendants(pid)[:1]
     for child in children:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
@@ -311,7 +311,7 @@ def _orphans_using(root: pathlib.Path) -> set[int]:
     orphans = [pid for pid in _children_of(1) if pid != os.getpid()]
     for pid in orphans:
         if any(place.is_relative_to(root) for place in _places(pid)):
-            found |= {pid, *dummy_session.descendants(pid)}
+            found |= {pid, *session.descendants(pid)}
     return found
 
 

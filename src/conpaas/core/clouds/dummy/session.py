@@ -1,6 +1,6 @@
 """The guard of a VM of the dummy cloud where PID namespaces are refused: no process of the VM outlives it.
 
-Run as a program: `dummy_session.py <lose after seconds, 0 = never> <descriptors to close in the VM, comma separated> command…`. It makes
+Run as a program: `session.py <lose after seconds, 0 = never> <descriptors to close in the VM, comma separated> command…`. It makes
 itself the reaper of everything that descends from the command (PR_SET_CHILD_SUBREAPER), so that a daemon cannot leave the VM by double
 forking. When the command ends, or SIGTERM comes, it freezes and kills all descendants until there is none, and exits.
 """

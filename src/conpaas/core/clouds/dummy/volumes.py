@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 
 from conpaas.core import errors
-from conpaas.core.clouds import dummy_store
+from conpaas.core.clouds.dummy import store
 
 LOOP = "loop"
 DIRECTORY = "directory"
@@ -42,10 +42,10 @@ def best_kind() -> str:
 class Volumes:
     """The volumes in a state directory. `store` keeps the records; this makes them real."""
 
-    def __init__(self, store: dummy_store.Store) -> None:
+    def __init__(self, store: store.Store) -> None:
         self.store = store
 
-    def make(self, record: dummy_store.VolumeRecord) -> None:
+    def make(self, record: store.VolumeRecord) -> None:
         """Makes an empty volume (inside the store's lock); it exists once its record is written."""
         path = self._data(record)
         if record.kind == LOOP:
@@ -56,7 +56,7 @@ class Volumes:
             path.mkdir(mode=0o755, exist_ok=True)
         self.store.save_volume(record)
 
-    def attach(self, vol_id: str, vmid: str, device: str, *, owned: bool = False) -> dummy_store.VolumeRecord:
+    def attach(self, vol_id: str, vmid: str, device: str, *, owned: bool = False) -> store.VolumeRecord:
         """Attaches, or repairs an attachment that is as asked. `owned`: to be destroyed with the VM."""
         if not DEVICE_PATTERN.fullmatch(device):
             raise errors.CloudError(f"{device!r} is not the name of a device; use one like 'sdb'")
@@ -73,7 +73,7 @@ class Volumes:
             self.connect(record)
         return record
 
-    def connect(self, record: dummy_store.VolumeRecord) -> None:
+    def connect(self, record: store.VolumeRecord) -> None:
         """Makes an attached volume visible in its VM; idempotent, also to be called when the VM is switched on again."""
         if record.vmid is None or record.device is None:
             return
@@ -85,7 +85,7 @@ class Volumes:
             link.unlink(missing_ok=True)
             link.symlink_to(target)
 
-    def detach(self, vol_id: str) -> dummy_store.VolumeRecord:
+    def detach(self, vol_id: str) -> store.VolumeRecord:
         """Detaches; CloudError while the VM has the block device mounted or open. A detached volume is no error."""
         record = self.store.volume(vol_id)
         busy = f"The volume {vol_id} is in use in {record.vmid}; unmount it there first"
@@ -118,7 +118,7 @@ class Volumes:
             trash = self.store.discard(self._data(record))
         self.store.delete(trash)
 
-    def attached(self, vmid: str) -> list[dummy_store.VolumeRecord]:
+    def attached(self, vmid: str) -> list[store.VolumeRecord]:
         """Volumes attached to a VM."""
         return [record for record in self.store.list_volumes() if record.vmid == vmid]
 
@@ -141,7 +141,7 @@ class Volumes:
             if image.is_relative_to(self.store.directory.resolve()) and image not in wanted:
                 _run(["losetup", "--detach", str(device)], f"The loop device {device} cannot be freed")
 
-    def _data(self, record: dummy_store.VolumeRecord) -> pathlib.Path:
+    def _data(self, record: store.VolumeRecord) -> pathlib.Path:
         return self.store.volumes / f"{record.vol_id}{'.img' if record.kind == LOOP else '.d'}"
 
     def _link(self, vmid: str, device: str) -> pathlib.Path:
