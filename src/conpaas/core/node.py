@@ -1,4 +1,4 @@
-"""What travels about virtual machines and disks: nodes of a service and the volumes attached to them."""
+"""What travels about virtual machines and disks: nodes of a service, the volumes attached to them, and the names of their clouds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_CLOUD = "default"
 """The name clients use for the operator's first cloud."""
 
 INNER_DEFAULT_CLOUD = "iaas"
-"""The name the same cloud has inside node ids and in the Director's configuration."""
+"""The name the same cloud has inside: in node ids, in the Director's database, and as a section of its configuration."""
 
 ROLE_DEFAULT = "count"
 """Pseudo-role of generic client calls; replaced by the service's default role."""

@@ -19,7 +19,7 @@ from urllib import parse
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from conpaas.core import errors
+from conpaas.core import errors, node
 
 CLASSIC_PATH = pathlib.Path("/etc/cpsdirector/director.cfg")
 DEFAULT_STATE = pathlib.Path("/var/lib/cpsdirector")
@@ -153,7 +153,7 @@ KEYS = (
     Key("director", "OPERATION_WORKERS", "operation_workers", _integer(1, 64), "Applications started, stopped … at the same time."),
     Key("director", "MANAGER_PORT", "manager_port", _PORT, "Port of application managers."),
     Key("director", "AGENT_PORT", "agent_port", _PORT, "Port of agents."),
-    Key("iaas", "OTHER_CLOUDS", "other_clouds", _names, "Names of the sections of further clouds, separated by commas."),
+    Key(node.INNER_DEFAULT_CLOUD, "OTHER_CLOUDS", "other_clouds", _names, "Names of the sections of further clouds, separated by commas."),
 )
 
 
@@ -191,8 +191,8 @@ class DirectorConfig:
     sweep_interval: int = 60
     node_timeout: int = 300
     operation_workers: int = 4
-    manager_port: int = 443
-    agent_port: int = 5555
+    manager_port: int = node.MANAGER_PORT
+    agent_port: int = node.AGENT_PORT
     warnings: tuple[str, ...] = ()
 
     @property
@@ -203,7 +203,7 @@ class DirectorConfig:
     @property
     def cloud_names(self) -> tuple[str, ...]:
         """The clouds by their inside names, the default one (`iaas`) first."""
-        return ("iaas", *(name for name in self.other_clouds if name in self.sections))
+        return (node.INNER_DEFAULT_CLOUD, *(name for name in self.other_clouds if name in self.sections))
 
     def parser(self) -> configparser.ConfigParser:
         """A fresh parser holding the file's text, for code that wants sections (cloud drivers)."""
@@ -239,7 +239,7 @@ def _cloud_problems(source: str, sections: Mapping[str, Mapping[str, str]], othe
     for name in others:
         if name not in sections:
             problems.append(f"{source}: section [iaas]: OTHER_CLOUDS names '{name}', but there is no section [{name}].")
-        elif name in {*OWN_SECTIONS, "iaas", "default"}:
+        elif name in {*OWN_SECTIONS, node.INNER_DEFAULT_CLOUD, node.DEFAULT_CLOUD}:
             problems.append(f"{source}: section [iaas]: OTHER_CLOUDS must not name '{name}', which means something else.")
         elif "driver" not in sections[name]:
             problems.append(f"{source}: section [{name}]: DRIVER is missing.")
@@ -281,7 +281,7 @@ def _evaluate(path: pathlib.Path | None, state: pathlib.Path | None) -> tuple[Di
     if problems:
         return None, problems
     _derived(values, state)
-    sections.setdefault("iaas", {}).setdefault("driver", "dummy")
+    sections.setdefault(node.INNER_DEFAULT_CLOUD, {}).setdefault("driver", "dummy")
     _settle_dummies(sections, values)
     offered = [name for name in ("support_external_idp", "support_openid") if values.get(name)]
     warnings = [f"{source}: section [conpaas]: {name.upper()} has no effect: logins need a password." for name in offered]

@@ -14,14 +14,7 @@ from sqlalchemy import orm
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import interfaces
 
-# Application states as clients know them; INIT, RUNNING, STOPPED and ERROR are stable, the others belong to an operation.
-APPLICATION_STATES = ("INIT", "PROLOGUE", "RUNNING", "ADAPTING", "EPILOGUE", "STOPPED", "ERROR")
 RESOURCE_STATES = ("creating", "running", "deleting", "lost")
-VOLUME_STATES = ("creating", "available", "attached", "deleting")
-USER_ROLES = ("user", "operator")
-
-# The cloud of section [iaas]: `iaas` inside and in the database, `default` in what clients type and read.
-DEFAULT_CLOUD = "iaas"
 
 
 def utcnow() -> datetime.datetime:
@@ -80,7 +73,10 @@ class Base(orm.DeclarativeBase):
 
 
 class User(Base):
-    """Somebody who may own applications. `username_key`/`email_key` are the folded forms that must be unique."""
+    """Somebody who may own applications; `role` is user or operator.
+
+    `username_key` and `email_key` are the folded forms that must be unique.
+    """
 
     __tablename__ = "user"
     __table_args__ = {"sqlite_autoincrement": True}
@@ -102,7 +98,10 @@ class User(Base):
 
 
 class Application(Base):
-    """An application; it is *started* while `manager_ip` is set. `reason` tells why it is in its present status."""
+    """An application; it is *started* while `manager_ip` is set.
+
+    `status` is a state of `conpaas.core.states`; `reason` tells why it is that.
+    """
 
     __tablename__ = "application"
     __table_args__ = (sa.UniqueConstraint("user_id", "name"), {"sqlite_autoincrement": True})
@@ -169,7 +168,10 @@ class Resource(Base):
 
 
 class Volume(Base):
-    """A storage volume of an application; `size` in MB, `vol_id` unknown until the cloud answered."""
+    """A storage volume of an application; `size` in MB, `vol_id` unknown until the cloud answered.
+
+    `state`: creating, available, attached or deleting.
+    """
 
     __tablename__ = "volume"
     __table_args__ = (sa.UniqueConstraint("cloud", "vol_id"), {"sqlite_autoincrement": True})

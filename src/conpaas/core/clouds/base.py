@@ -28,9 +28,6 @@ from typing import ClassVar
 from conpaas.core import errors
 from conpaas.core.clouds import settings
 
-DEFAULT_INSIDE = "iaas"
-DEFAULT_OUTSIDE = "default"
-
 
 class NodeState(enum.StrEnum):
     """What a cloud says of a VM.
@@ -158,11 +155,6 @@ class NodesNotDestroyed(errors.CloudError):
 def carries(tags: Mapping[str, str], wanted: Mapping[str, str] | None) -> bool:
     """Whether `tags` has every pair of `wanted` (None and {} match everything)."""
     return all(tags.get(name) == value for name, value in (wanted or {}).items())
-
-
-def outside_name(name: str) -> str:
-    """How a cloud is called towards users: the default one is `default`, whatever its section."""
-    return DEFAULT_OUTSIDE if name == DEFAULT_INSIDE else name
 
 
 class Cloud(abc.ABC):

@@ -10,7 +10,7 @@ import importlib
 import importlib.metadata
 from collections.abc import Iterator, Mapping
 
-from conpaas.core import errors
+from conpaas.core import errors, node
 from conpaas.core.clouds import base
 
 ENTRY_POINTS = "conpaas.clouds"
@@ -85,18 +85,18 @@ class Clouds(Mapping[str, base.Cloud]):
         """The cloud that a request means: None, "", "None" and "default" are the first configured one."""
         inside = self.inside_name(name)
         if inside not in self._names:
-            raise errors.NotFound(f"Unknown cloud: {name or base.DEFAULT_OUTSIDE}. Available clouds: {self.available()}")
+            raise errors.NotFound(f"Unknown cloud: {name or node.DEFAULT_CLOUD}. Available clouds: {self.available()}")
         return self[inside]
 
     def inside_name(self, name: str | None) -> str:
         """The internal name for a name from outside; unknown names come back unchanged."""
-        if name in (None, "", "None", base.DEFAULT_OUTSIDE):
-            return self._names[0] if self._names else base.DEFAULT_INSIDE
+        if name in (None, "", "None", node.DEFAULT_CLOUD):
+            return self._names[0] if self._names else node.INNER_DEFAULT_CLOUD
         return str(name)
 
     def available(self) -> list[str]:
         """Names towards users, the default cloud first as `default`."""
-        return [base.outside_name(name) for name in self._names]
+        return [node.outer_cloud(name) for name in self._names]
 
     def working(self) -> list[base.Cloud]:
         """Every cloud whose configuration is right."""
@@ -116,9 +116,9 @@ def open_clouds(config: Sections) -> Clouds:
 
 
 def _configured(sections: Sections) -> list[str]:
-    section: Mapping[str, str] = dict(sections).get(base.DEFAULT_INSIDE, {})
+    section: Mapping[str, str] = dict(sections).get(node.INNER_DEFAULT_CLOUD, {})
     default = {key.upper(): str(value) for key, value in section.items()}
-    names = [base.DEFAULT_INSIDE] if default.get("DRIVER", "").strip() else []
+    names = [node.INNER_DEFAULT_CLOUD] if default.get("DRIVER", "").strip() else []
     for other in default.get("OTHER_CLOUDS", "").split(","):
         if other.strip() and other.strip() not in names:
             names.append(other.strip())

@@ -7,20 +7,16 @@ from typing import Any
 import flask
 import sqlalchemy as sa
 
+from conpaas.core import node
 from conpaas.director import auth, endpoint, models, runtime
 
 blueprint = flask.Blueprint("clouds", __name__)
 
 
-def outside(cloud: str | None) -> str | None:
-    """The name of a cloud as clients know it: the default one is `iaas` inside and `default` outside."""
-    return "default" if cloud == models.DEFAULT_CLOUD else cloud
-
-
 @endpoint.endpoint(blueprint, "/available_clouds", methods=["GET", "POST"], auth="none")
 def available_clouds() -> list[str]:
     """The names of the configured clouds, `default` first."""
-    return ["default" if name == models.DEFAULT_CLOUD else name for name in runtime.current().config.cloud_names]
+    return [node.outer_cloud(name) for name in runtime.current().config.cloud_names]
 
 
 @endpoint.endpoint(blueprint, "/list_resources", methods=["GET", "POST"], auth="user")
@@ -48,7 +44,7 @@ def _as_dict(resource: models.Resource, app_name: str, charged: int) -> dict[str
         "charged": charged,
         "ip": resource.ip,
         "role": resource.role,
-        "cloud": outside(resource.cloud),
+        "cloud": node.outer_cloud(resource.cloud),
         "created": str(resource.created.replace(tzinfo=None)),
         "state": resource.state,
     }

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from typing import TypeVar
 
-from conpaas.core import errors, file, resources
+from conpaas.core import errors, file, node, resources
 from conpaas.core.clouds import base
 from conpaas.core.clouds.dummy import faults as faults_
 from conpaas.core.clouds.dummy import network, store, vm, volumes
@@ -209,7 +209,7 @@ class DummyCloud(base.Cloud):
     def _check_room(self, existing: int, wanted: int) -> None:
         limit = self._quota["MAX_VMS"]
         if limit and existing + wanted > limit:
-            name = base.outside_name(self.name)
+            name = node.outer_cloud(self.name)
             raise errors.QuotaExceeded(f"Cloud {name} allows {limit} VMs and has {existing}; {wanted} more do not fit")
         needs = (
             ("DISK_MB", "disk", lambda: file.free_bytes(self.directory)),
@@ -304,14 +304,14 @@ class DummyCloud(base.Cloud):
         if request.size < 1:
             raise errors.CloudError(f"A volume has at least 1 MB, not {request.size}")
         if largest and request.size > largest:
-            raise errors.QuotaExceeded(f"Cloud {base.outside_name(self.name)} allows volumes of {largest} MB, not {request.size} MB")
+            raise errors.QuotaExceeded(f"Cloud {node.outer_cloud(self.name)} allows volumes of {largest} MB, not {request.size} MB")
         with self.store.locked():
             existing = self.store.list_volumes()
             for record in existing:
                 if record.key == request.key:
                     return record
             if most and len(existing) >= most:
-                raise errors.QuotaExceeded(f"Cloud {base.outside_name(self.name)} allows {most} volumes and has {len(existing)}")
+                raise errors.QuotaExceeded(f"Cloud {node.outer_cloud(self.name)} allows {most} volumes and has {len(existing)}")
             counters = self.store.counters()
             vol_id = store.next_id(counters, "vol")
             self.store.save_counters(counters)

@@ -40,20 +40,24 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def descendants(ancestor: int) -> list[int]:
-    """Living processes that descend from `ancestor`."""
-    children: dict[int, list[int]] = {}
+def children() -> dict[int, list[int]]:
+    """The living children of every process, by its id."""
+    found: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 (pathlib would double the start-up time)
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:  # noqa: PTH123
                 state, parent = stat.read().rpartition(b")")[2].split()[:2]
                 if state not in b"ZX":
-                    children.setdefault(int(parent), []).append(int(name))
-                else:
-                    children.setdefault(int(parent), [])
+                    found.setdefault(int(parent), []).append(int(name))
+    return found
+
+
+def descendants(ancestor: int) -> list[int]:
+    """Living processes that descend from `ancestor`."""
+    by_parent = children()
     found, waiting = [], [ancestor]
     while waiting:
-        below = children.get(waiting.pop(), [])
+        below = by_parent.get(waiting.pop(), [])
         found += below
         waiting += below
     return found

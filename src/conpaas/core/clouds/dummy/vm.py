@@ -308,20 +308,10 @@ def _orphans_using(root: pathlib.Path) -> set[int]:
     """Daemons that lost their guard and work in the VM's disk (a server may overwrite its environment, and with it the marker), with
     all their descendants. A person's shell or pager that looks at the disk is no orphan."""
     found: set[int] = set()
-    orphans = [pid for pid in _children_of(1) if pid != os.getpid()]
+    orphans = [pid for pid in session.children().get(1, []) if pid != os.getpid()]
     for pid in orphans:
         if any(place.is_relative_to(root) for place in _places(pid)):
             found |= {pid, *session.descendants(pid)}
-    return found
-
-
-def _children_of(parent: int) -> list[int]:
-    found = []
-    for name in os.listdir("/proc"):  # noqa: PTH208
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                if int(pathlib.Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[1]) == parent:
-                    found.append(int(name))
     return found
 
 
