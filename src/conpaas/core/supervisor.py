@@ -123,9 +123,9 @@ class Supervisor:
                 return
             pid = self.status(name).pid
             self._control(directory, "d")
-            if not _eventually(lambda: self.status(name).pid is None, self._stop_timeout(directory)):
+            if not _eventually(lambda: self._is_down(directory), self._stop_timeout(directory)):
                 _kill(self.status(name).pid)
-                misc.wait_until(lambda: self.status(name).pid is None, timeout=START_TIMEOUT, what=f"The end of the daemon '{name}'")
+                misc.wait_until(lambda: self._is_down(directory), timeout=START_TIMEOUT, what=f"The end of the daemon '{name}'")
             _kill_session(pid)
 
     def remove(self, name: str) -> None:
@@ -169,11 +169,8 @@ class Supervisor:
             return DaemonStatus(DaemonState.ABSENT)
         if not self._supervised(directory):
             return DaemonStatus(DaemonState.STARTING)
-        try:
-            content = (directory / "supervise" / "status").read_bytes()
-        except FileNotFoundError:
-            content = b""
-        if len(content) != 20:
+        content = _status_of(directory)
+        if content is None:
             return DaemonStatus(DaemonState.STARTING)
         seconds, nanoseconds = _STATUS.unpack_from(content)
         since = seconds - _TAI_OFFSET + nanoseconds / 1e9
@@ -301,6 +298,11 @@ class Supervisor:
             return False
         return True
 
+    def _is_down(self, directory: pathlib.Path) -> bool:
+        """Whether the daemon has ended, its `finish` script too, and runsv knows that it is not to be started again."""
+        content = _status_of(directory)
+        return not self._supervised(directory) or (content is not None and content[17:18] == b"d" and content[19] == 0)
+
     @staticmethod
     def _control(directory: pathlib.Path, command: str) -> None:
         try:
@@ -319,6 +321,16 @@ def _read(path: pathlib.Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
+
+
+def _status_of(directory: pathlib.Path) -> bytes | None:
+    """runit's own record of a daemon, if there is one yet. Bytes 0 to 11: since when; 12 to 15: process id; 17: `u` or `d`, what is
+    wanted; 19: 0 down, 1 running, 2 finishing."""
+    try:
+        content = (directory / "supervise" / "status").read_bytes()
+    except OSError:
+        return None
+    return content if len(content) == 20 else None
 
 
 def _write_files(directory: pathlib.Path, files: Mapping[str, str]) -> None:

@@ -107,7 +107,7 @@ def test_arguments_are_words_never_shell(watcher: supervisor.Supervisor, tmp_pat
 def test_a_killed_daemon_comes_back_although_its_children_held_the_port(watcher: supervisor.Supervisor, tmp_path: pathlib.Path):
     port = free_port()
     watcher.ensure(server(port))
-    conftest.until(lambda: answers(port), "the server answers")
+    conftest.until(lambda: "serves" in output(tmp_path, "server"), "the server answers, and minds signals")
     before = watcher.status("server").pid
     assert before
     conftest.until(lambda: watcher.status("server").seconds > 1, "it has run for a second, after which runit restarts at once")
@@ -121,7 +121,7 @@ def test_a_killed_daemon_comes_back_although_its_children_held_the_port(watcher:
 def test_stopping_ends_every_process_and_lasts(watcher: supervisor.Supervisor, services: pathlib.Path, tmp_path: pathlib.Path):
     port = free_port()
     watcher.ensure(server(port))
-    conftest.until(lambda: answers(port), "the server answers")
+    conftest.until(lambda: "serves" in output(tmp_path, "server"), "the server answers, and minds signals")
     watcher.stop("server")
     assert watcher.status("server").state is supervisor.DaemonState.DOWN
     assert not answers(port)
@@ -136,7 +136,7 @@ def test_stopping_ends_every_process_and_lasts(watcher: supervisor.Supervisor, s
 def test_a_daemon_may_want_another_signal_to_stop(watcher: supervisor.Supervisor, tmp_path: pathlib.Path):
     port = free_port()
     watcher.ensure(server(port, stop_signal="QUIT"))
-    conftest.until(lambda: answers(port), "the server answers")
+    conftest.until(lambda: "serves" in output(tmp_path, "server"), "the server answers, and minds signals")
     watcher.stop("server")
     conftest.until(lambda: "ended by SIGQUIT" in output(tmp_path, "server"), "it got the signal it wants")
     assert "SIGTERM" not in output(tmp_path, "server")
@@ -170,7 +170,7 @@ def test_removing_forgets_the_daemon_and_its_supervisor(watcher: supervisor.Supe
 def test_restart_and_signals(watcher: supervisor.Supervisor, tmp_path: pathlib.Path):
     port = free_port()
     watcher.ensure(server(port))
-    conftest.until(lambda: answers(port), "the server answers")
+    conftest.until(lambda: "serves" in output(tmp_path, "server"), "the server answers, and minds signals")
     before = watcher.status("server").pid
     watcher.signal("server", "HUP")
     conftest.until(lambda: "reloaded" in output(tmp_path, "server"), "the signal arrives")
