@@ -8,6 +8,7 @@ import pathlib
 import re
 import shlex
 import subprocess
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEADLINE = 900.0
@@ -41,47 +42,34 @@ class Quickstart:
 
     def run(self, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run it; with `check`, a failure fails the test with all that it printed."""
-        done = subprocess.run(
-            self.command(*options),
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        assert not check or done.returncode == 0, (
-            f"quickstart {shlex.join(options)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        return done
+        return self._do(self.command(*options), ROOT, check)
 
     def paste(self, line: str, cwd: pathlib.Path = ROOT) -> str:
         """Have a shell do what quickstart proposed; its output."""
-        done = subprocess.run(
-            ["bash", "-c", line],
-            cwd=cwd,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        assert done.returncode == 0, f"{line} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        return self._do(["bash", "-c", line], cwd, True).stdout
+
+    def _do(self, command: list[str], cwd: pathlib.Path, check: bool) -> subprocess.CompletedProcess[str]:
+        how: dict[str, Any] = {
+            "env": self.environment,
+            "stdin": subprocess.DEVNULL,
+            "capture_output": True,
+            "text": True,
+            "timeout": DEADLINE,
+        }
+        done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, **how)
+        assert not check or done.returncode == 0, f"{shlex.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
 
     def processes(self) -> list[str]:
         """The command lines of all processes that have to do with the state directory."""
-        found = []
+        found, own, wanted = [], str(os.getpid()), os.fsencode(self.state)
         for process in pathlib.Path("/proc").glob("[0-9]*"):
             try:
-                if (
-                    process.name != str(os.getpid())
-                    and os.fsencode(self.state) in (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
-                ):
-                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                command, environment = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
             except OSError:
                 continue  # it has ended, or is another user's
+            if process.name != own and wanted in command + environment:
+                found.append(command.replace(b"\0", b" ").decode(errors="replace"))
         return found
 
 
