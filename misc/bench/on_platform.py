@@ -29,7 +29,7 @@ GROUPS = ("rpc", "boot", "fanout", "memory", "restart")
 APP = "bench"
 SERVICE = 1
 PATIENCE = 180.0
-AT_REST_S = 10.0
+AT_REST_S = 70.0
 LISTENER = "import socket, sys; s = socket.create_server((sys.argv[1], 5599)); [s.accept()[0].close() for _ in iter(int, 1)]"
 
 
@@ -246,7 +246,7 @@ def _ask_all(made: Stage, count: int, rounds: int) -> list[float]:
 def memory(made: Stage) -> list[Figure]:
     """Resident memory at rest, after all the work before, of every kind of process."""
     made.have_nodes(20)
-    time.sleep(AT_REST_S)
+    time.sleep(1 if made.quick else AT_REST_S)
     agents, supervisors, guards = [], [], []
     for vm in made.agents:
         tree = processes.tree(processes.guard_of(made.root(vm)))

@@ -22,7 +22,10 @@ PROBE_TIMEOUT = 5.0
 
 
 class Callers:
-    """Clients by the role, user and application of the server they expect; the least recently made are closed."""
+    """Clients by the role, user and application of the server they expect; the least recently made are closed.
+
+    Connections to managers are kept; an agent is asked once whether it is there, and a connection kept to each would only cost memory.
+    """
 
     def __init__(self, credentials: Callable[[], identity.Credentials], *, connect_timeout: float = PROBE_CONNECT_TIMEOUT) -> None:
         self._credentials = credentials
@@ -36,8 +39,9 @@ class Callers:
         with self._lock:
             found = self._clients.get(key)
             if found is None:
-                expect = identity.expect_manager if role == inventory.MANAGER else identity.expect_agent
-                found = client.RpcClient(self._credentials(), expect(uid, aid), connect_timeout=self._connect_timeout)
+                kept = role == inventory.MANAGER
+                expect = identity.expect_manager(uid, aid) if kept else identity.expect_agent(uid, aid)
+                found = client.RpcClient(self._credentials(), expect, connect_timeout=self._connect_timeout, keep_alive=kept)
                 self._clients[key] = found
                 if len(self._clients) > MAX_CLIENTS:
                     self._clients.pop(next(iter(self._clients))).close()

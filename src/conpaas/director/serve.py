@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import signal
 import threading
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 LOG_FILE = "cpsdirector.log"
 CERTIFICATE_CHECK = 12 * 3600.0  # seconds
+TIDY_INTERVAL = 60.0
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's mallopt()
 
 
@@ -34,6 +36,7 @@ class DirectorServer:
             limits=limits.Limits(upload_bytes=app.MAX_BODY, json_bytes=app.MAX_BODY, max_workers=configuration.threads, min_workers=2),
         )
         self.director.add_loop("certificates", CERTIFICATE_CHECK, self._renew, everywhere=True)
+        self.director.add_loop("memory", TIDY_INTERVAL, _give_memory_back, everywhere=True)
 
     @property
     def port(self) -> int:
@@ -42,13 +45,16 @@ class DirectorServer:
 
     def _renew(self) -> None:
         """Renew the Director's own certificates when they near their end, and use them for new connections."""
-        self.director.authority.prepare(app.hosts(self.config))
+        self.director.authority.prepare(self.config.certificate_hosts)
         self._server.reload_credentials()
 
     def start(self) -> None:
         """Listen, then start the background work."""
         self._server.start_in_thread()
         self.director.start()
+        # What was made until now stays; without it, collections are quick, and happen before much has piled up.
+        gc.collect()
+        gc.freeze()
         log.info("the Director listens on %s port %s; clients use %s", self.config.bind, self.port, self.config.director_url)
 
     def stop(self) -> None:
@@ -58,14 +64,25 @@ class DirectorServer:
         log.info("the Director has stopped")
 
 
+def _call_allocator(function: str, *arguments: int) -> None:
+    """Call a function of glibc's allocator; another C library has nothing to tune."""
+    try:
+        call = getattr(ctypes.CDLL(None), function)
+    except (OSError, AttributeError):
+        return
+    call(*arguments)
+
+
 def _spare_memory() -> None:
     """Have glibc give large blocks (a password check takes 12 MB) back at once, and keep few heaps for many threads."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return  # another C library: nothing to tune
-    mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
-    mallopt(_M_ARENA_MAX, 2)
+    _call_allocator("mallopt", _M_MMAP_THRESHOLD, 1024 * 1024)
+    _call_allocator("mallopt", _M_ARENA_MAX, 2)
+
+
+def _give_memory_back() -> None:
+    """Return to the system what the work of the last minute needed and left."""
+    gc.collect()
+    _call_allocator("malloc_trim", 0)
 
 
 def run(configuration: config.DirectorConfig) -> None:

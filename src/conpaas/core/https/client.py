@@ -41,9 +41,15 @@ class _Channel:
     """A lazily made session: sends one request, and turns what goes wrong into Unreachable."""
 
     def __init__(
-        self, make_context: Callable[[], ssl.SSLContext], policy: identity.ServerPolicy, connect_timeout: float, pool_size: int
+        self,
+        make_context: Callable[[], ssl.SSLContext],
+        policy: identity.ServerPolicy,
+        connect_timeout: float,
+        pool_size: int,
+        keep_alive: bool = True,
     ) -> None:
         self._make_context = make_context
+        self._always = {} if keep_alive else {"Connection": "close"}
         self._policy = policy
         self._connect_timeout = connect_timeout
         self._pool_size = pool_size
@@ -77,7 +83,7 @@ class _Channel:
                     verb,
                     url,
                     data=data,
-                    headers=dict(headers or {}),
+                    headers={**self._always, **(headers or {})},
                     timeout=(min(self._connect_timeout, timeout), timeout),
                     allow_redirects=False,
                     stream=True,
@@ -174,7 +180,7 @@ def _raise_remote(response: requests.Response, body: bytes, peer: str, what: str
 
 
 class RpcClient:
-    """Calls the exposed methods of managers or agents. Thread-safe; connections are kept and used again.
+    """Calls the exposed methods of managers or agents. Thread-safe; connections are kept and used again, unless `keep_alive` is false.
 
     `server_policy` decides who may answer (identity.expect_manager and the like). `read_timeout` (seconds) is the longest
     silence of the peer; a call's own `timeout` replaces it.
@@ -188,9 +194,10 @@ class RpcClient:
         connect_timeout: float = 5.0,
         read_timeout: float = 60.0,
         pool_size: int = 8,
+        keep_alive: bool = True,
     ) -> None:
         self._read_timeout = read_timeout
-        self._channel = _Channel(lambda: tls.client_context(credentials), server_policy, connect_timeout, pool_size)
+        self._channel = _Channel(lambda: tls.client_context(credentials), server_policy, connect_timeout, pool_size, keep_alive)
 
     def close(self) -> None:
         """Close the connections. The client can be used again afterwards."""
