@@ -29,13 +29,6 @@ MAX_FORM_PARTS = 200
 PRUNE_INTERVAL = 300.0
 
 
-def hosts(configuration: config.DirectorConfig) -> list[str]:
-    """The names and addresses that the Director's certificate must be valid for; DIRECTOR_URL's host first."""
-    local = ["localhost", "127.0.0.1"] if configuration.bind in {"0.0.0.0", "127.0.0.1"} else []
-    specific = [] if configuration.bind in {"0.0.0.0", "::"} else [configuration.bind]
-    return list(dict.fromkeys([configuration.host, *configuration.cert_hosts, *specific, *local]))
-
-
 def make_director(
     configuration: config.DirectorConfig, clock: Callable[[], datetime.datetime] = models.utcnow, *, components: bool = True
 ) -> runtime.Director:
@@ -46,7 +39,7 @@ def make_director(
     authority = ca.Authority(configuration.cert_dir)
     try:
         configuration.state_dir.mkdir(parents=True, exist_ok=True)
-        authority.prepare(hosts(configuration))
+        authority.prepare(configuration.certificate_hosts)
     except OSError as error:
         raise errors.ConfigurationError(
             f"The Director cannot use {error.filename or configuration.state_dir}: {error.strerror}.",
@@ -64,12 +57,9 @@ def make_director(
 
 def _wake_local_vms(director: runtime.Director) -> None:
     """Switch on the VMs of this machine that were halted, or went down with it. One that does not come up is the sweeper's to find."""
-    for cloud in factory.open_clouds(director.config.sections).working():
-        resume = getattr(cloud, "resume", None)
-        if resume is None:
-            continue
+    for cloud in factory.open_clouds(director.config.sections).local():
         try:
-            woken = resume()
+            woken = cloud.resume()
         except errors.ConPaaSError as error:
             log.warning("on cloud %s: %s", cloud.name, error)
         else:

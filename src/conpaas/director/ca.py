@@ -18,7 +18,6 @@ import functools
 import hashlib
 import hmac
 import logging
-import os
 import pathlib
 import secrets
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,7 @@ from cryptography import x509 as cryptography_x509
 from cryptography.exceptions import InvalidSignature
 from sqlalchemy import orm
 
-from conpaas.core import errors
+from conpaas.core import errors, file
 from conpaas.core.https import identity, x509
 from conpaas.director import models
 
@@ -42,6 +41,7 @@ RENEW_BEFORE = datetime.timedelta(days=60)
 TOKEN_LIFETIME = datetime.timedelta(hours=1)
 CALLING_DIRECTORY = "director"
 NODE_CN = "ConPaaS"
+NODE_ROLES = (identity.ROLE_MANAGER, identity.ROLE_AGENT)
 
 
 class Authority:
@@ -100,8 +100,8 @@ class Authority:
 
     def _make_ca(self, key_path: pathlib.Path) -> None:
         key, certificate = x509.new_ca(days=CA_DAYS)
-        _write(key_path, x509.key_pem(key), 0o600)
-        _write(self.ca_path, x509.certificate_pem(certificate), 0o644)
+        file.write_atomically(key_path, x509.key_pem(key), mode=0o600)
+        file.write_atomically(self.ca_path, x509.certificate_pem(certificate))
         log.info("made a new certification authority in %s, fingerprint %s", self.cert_dir, x509.fingerprint(certificate))
 
     @functools.cached_property
@@ -150,10 +150,10 @@ class Authority:
         subject = x509.Subject(role=role, cn=names[0][:64], organization=x509.ORGANIZATION)
         pem = x509.issue(*self._ca, key.public_key(), subject, days=OWN_DAYS, san=names)
         # The key first: a crash in between leaves a pair that does not fit, which the next start notices and makes anew.
-        _write(directory / "key.pem", x509.key_pem(key), 0o600)
-        _write(directory / "cert.pem", pem, 0o644)
+        file.write_atomically(directory / "key.pem", x509.key_pem(key), mode=0o600)
+        file.write_atomically(directory / "cert.pem", pem)
         if directory != self.cert_dir:
-            _write(directory / "ca_cert.pem", self.ca_pem, 0o644)
+            file.write_atomically(directory / "ca_cert.pem", self.ca_pem)
 
     def _record(self, session: orm.Session, pem: str) -> str:
         certificate = x509.load_certificate(pem)
@@ -179,18 +179,9 @@ class Authority:
 
     def issue_node(self, session: orm.Session, role: str, uid: int, aid: int, csr: str) -> str:
         """A certificate for a manager or agent. Of the request only the public key is used; who it is for, the caller decides."""
-        if role not in {identity.ROLE_MANAGER, identity.ROLE_AGENT}:
-            raise errors.InvalidArgument(f"A node cannot get a certificate of role '{role}'.")
+        _check_node_role(role)
         subject = x509.Subject(role=role, cn=NODE_CN, uid=uid, aid=aid)
         return self._record(session, x509.issue(*self._ca, x509.csr_public_key(csr), subject, days=NODE_DAYS))
-
-    def issue_manager(self, session: orm.Session, uid: int, aid: int, csr: str) -> str:
-        """A certificate for the manager of an application."""
-        return self.issue_node(session, identity.ROLE_MANAGER, uid, aid, csr)
-
-    def issue_agent(self, session: orm.Session, uid: int, aid: int, csr: str) -> str:
-        """A certificate for an agent of an application."""
-        return self.issue_node(session, identity.ROLE_AGENT, uid, aid, csr)
 
     def enrol(self, session: orm.Session, token: str, csr: str, now: datetime.datetime) -> str:
         """The certificate that a token is good for. The same token and request again get the same certificate.
@@ -217,8 +208,7 @@ def new_token(session: orm.Session, *, role: str, uid: int, aid: int, vm: str, n
 
     Only its hash is stored: the returned text is the only copy.
     """
-    if role not in {identity.ROLE_MANAGER, identity.ROLE_AGENT}:
-        raise errors.InvalidArgument(f"A node cannot get a certificate of role '{role}'.")
+    _check_node_role(role)
     session.execute(sa.delete(models.Enrolment).where(models.Enrolment.expires < now - TOKEN_LIFETIME))
     token = secrets.token_urlsafe(32)
     session.add(models.Enrolment(token_hash=_token_hash(token), role=role, uid=uid, aid=aid, vm=vm[:300], expires=now + TOKEN_LIFETIME))
@@ -228,26 +218,15 @@ def new_token(session: orm.Session, *, role: str, uid: int, aid: int, vm: str, n
 def revoke_application(session: orm.Session, aid: int, now: datetime.datetime) -> None:
     """Refuse, from now on, the certificates and tokens of an application's manager and agents (it was stopped or deleted)."""
     certificate = models.Certificate
-    valid = (certificate.aid == aid) & certificate.role.in_((identity.ROLE_MANAGER, identity.ROLE_AGENT)) & certificate.revoked.is_(None)
+    valid = (certificate.aid == aid) & certificate.role.in_(NODE_ROLES) & certificate.revoked.is_(None)
     session.execute(sa.update(certificate).where(valid).values(revoked=now))
     session.execute(sa.delete(models.Enrolment).where(models.Enrolment.aid == aid))
 
 
+def _check_node_role(role: str) -> None:
+    if role not in NODE_ROLES:
+        raise errors.InvalidArgument(f"A node cannot get a certificate of role '{role}'.")
+
+
 def _token_hash(token: str) -> str:
     return hashlib.sha256(token.strip().encode()).hexdigest()
-
-
-def _write(path: pathlib.Path, text: str, mode: int) -> None:
-    """Replace a file as a whole, durably, never readable by more than `mode` allows."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        os.fchmod(handle, mode)
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -201,6 +201,13 @@ class DirectorConfig:
         return parse.urlsplit(self.director_url).hostname or ""
 
     @property
+    def certificate_hosts(self) -> list[str]:
+        """The names and addresses that the Director's certificate must be valid for; DIRECTOR_URL's host first."""
+        local = ["localhost", "127.0.0.1"] if self.bind in {"0.0.0.0", "127.0.0.1"} else []
+        specific = [] if self.bind in {"0.0.0.0", "::"} else [self.bind]
+        return list(dict.fromkeys([self.host, *self.cert_hosts, *specific, *local]))
+
+    @property
     def cloud_names(self) -> tuple[str, ...]:
         """The clouds by their inside names, the default one (`iaas`) first."""
         return (node.INNER_DEFAULT_CLOUD, *(name for name in self.other_clouds if name in self.sections))

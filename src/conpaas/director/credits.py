@@ -2,7 +2,7 @@
 
 The balance of a user is the sum of the entries; hours already written are never written again (the table forbids it), so it
 makes no difference how often or when a pass runs. An hour is charged only while the user has credits. A user who owes the
-next hour and has none is *exhausted*: the rooms registered with `Director.on_exhausted` stop the applications, and the hour
+next hour and has none is *exhausted*: the rooms registered with `runtime.Director.on_exhausted` stop the applications, and the hour
 that nobody paid is waived when the VM's account is settled. So a user with one credit gets one hour of one VM.
 """
 
@@ -82,6 +82,15 @@ def adjust(session: orm.Session, uid: int, delta: int, now: datetime.datetime, n
     return present + amount
 
 
+def take(session: orm.Session, uid: int, amount: int, now: datetime.datetime, note: str) -> bool:
+    """Take exactly `amount` credits, or none if there are fewer; whether they were taken."""
+    _lock_user(session, uid)
+    if balance(session, uid) < amount:
+        return False
+    adjust(session, uid, -amount, now, note)
+    return True
+
+
 def charge_started_hours(session: orm.Session, now: datetime.datetime, uid: int | None = None) -> Charged:
     """Write every hour that has started and is not written, of all users or of one; as far as each user's credits reach.
 
@@ -110,7 +119,7 @@ def settle(session: orm.Session, resource: models.Resource, now: datetime.dateti
         _lock_user(session, owner)
         left = balance(session, owner)
         for account in _accounts(session, owner, resource.rid):
-            for hour in _paid_part(account.due(now)):
+            for hour in _bounded(account.due(now)):
                 payable = left > 0
                 session.add(account.entry(hour, now, amount=-1 if payable else 0, note=None if payable else "waived: no credits"))
                 left -= int(payable)
@@ -133,9 +142,9 @@ def unpause(session: orm.Session, cloud: str, now: datetime.datetime) -> None:
         vm.paused = None
 
 
-def _paid_part(due: range, longest: int = 24 * 366) -> range:
-    """A clock that jumped must not fill the table."""
-    return due[:longest]
+def _bounded(due: range) -> range:
+    """At most a year of hours at once: a clock that jumped must not fill the table."""
+    return due[: 366 * 24]
 
 
 def _accounts(session: orm.Session, uid: int | None, rid: int | None = None) -> list[_Account]:

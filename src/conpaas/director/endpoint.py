@@ -28,7 +28,7 @@ from conpaas.core import errors
 from conpaas.core import params as parameters
 from conpaas.core.https import identity
 from conpaas.director import auth as authentication
-from conpaas.director import runtime
+from conpaas.director import runtime, users
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,16 @@ class _Reading:
                 if param.default is parameters.REQUIRED and not given.get(param.name):
                     raise errors.InvalidArgument(self.missing.format(name=param.name))
         return parameters.check_arguments(self.params, given)
+
+
+def _check_parts(parts: Mapping[str, Any]) -> None:
+    """Refuse numbers in the address that no database could look for."""
+    for name, value in parts.items():
+        if isinstance(value, int):
+            try:
+                parameters.Integer().check(value)
+            except errors.InvalidArgument as error:
+                raise errors.InvalidArgument(f"Parameter '{name}': {error}.") from error
 
 
 def _file_as_text(name: str, content: bytes) -> str:
@@ -164,8 +174,6 @@ def _reply(value: Any) -> flask.Response:
 
 
 def _by_password(refusal: Any) -> authentication.Caller:
-    from conpaas.director import users
-
     address = flask.request.remote_addr or ""
     anonymous = authentication.Caller(peer=peer(), address=address)
     if "password" in flask.request.args:
@@ -234,6 +242,7 @@ def endpoint(
             def call() -> Any:
                 caller = _authenticate(auth, refusal)
                 flask.g.caller = caller.label
+                _check_parts(parts)
                 arguments: Mapping[str, Any] = {**reading.arguments(), **parts}
                 return handler(**arguments, caller=caller) if wants_caller else handler(**arguments)
 

@@ -9,12 +9,15 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from conpaas.core import errors
 from conpaas.director import config
+
+if TYPE_CHECKING:
+    from conpaas.core.clouds import base
 
 _STATE = click.option(
     "--state", type=click.Path(path_type=pathlib.Path), help="Directory of the Director's state (its director.cfg is read)."
@@ -279,10 +282,10 @@ def cloud_group() -> None:
     """Act on the VMs that live on this machine (clouds of driver `dummy`)."""
 
 
-def _local_clouds(place: Place) -> list[Any]:
+def _local_clouds(place: Place) -> list[base.LocalCloud]:
     from conpaas.core.clouds import factory
 
-    return [cloud for cloud in factory.open_clouds(place.load().sections).working() if cloud.driver == "dummy"]
+    return factory.open_clouds(place.load().sections).local()
 
 
 @cloud_group.command("halt")

@@ -9,6 +9,7 @@ the serving process calls: tests and the administration commands get the same ob
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import logging
 import os
 import socket
@@ -42,7 +43,7 @@ class Director:
     config: config.DirectorConfig
     database: db.Database
     authority: ca.Authority
-    clock: Callable[[], Any] = models.utcnow
+    clock: Callable[[], datetime.datetime] = models.utcnow
     owner: str = dataclasses.field(default_factory=lambda: f"{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     components: dict[str, Any] = dataclasses.field(default_factory=dict)
     exhausted: list[Callable[[int], None]] = dataclasses.field(default_factory=list)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import re
-import secrets
 from urllib import parse
 
 import sqlalchemy as sa
 
 import conpaas
-from conpaas.core import errors
+from conpaas.core import errors, file
 from conpaas.core.https import client
 from conpaas.director import config, models, runtime
 
@@ -63,11 +61,8 @@ def _with_url(text: str, url: str) -> str:
 
 
 def _replace(path: pathlib.Path, text: str) -> None:
-    """Write the file as a whole; cloud credentials may be in it, so only its owner reads it."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(text)
-    temporary.replace(path)
+    """Write the file; cloud credentials may be in it, so only its owner reads it."""
+    file.write_atomically(path, text, mode=0o600)
 
 
 def _answers(director: runtime.Director) -> str:

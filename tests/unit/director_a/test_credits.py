@@ -212,6 +212,14 @@ def test_adjusting_never_goes_below_zero(director: runtime.Director, alice: mode
     assert balance(director, alice) == left
 
 
+def test_taking_is_all_or_nothing(director: runtime.Director, alice: models.User) -> None:
+    with director.database.session() as session:
+        assert not credits.take(session, alice.uid, 11, director.clock(), "too many")
+        assert credits.take(session, alice.uid, 10, director.clock(), "all")
+        assert not credits.take(session, alice.uid, 1, director.clock(), "none is left")
+    assert balance(director, alice) == 0
+
+
 def test_requiring_more_than_there_is_has_the_classic_text(director: runtime.Director, alice: models.User) -> None:
     with director.database.reader() as session:
         credits.require(session, alice.uid, 10)

@@ -216,3 +216,19 @@ class Cloud(abc.ABC):
     @abc.abstractmethod
     def console_log(self, vmid: str) -> str:
         """The end (up to 64 KB) of what the VM wrote to its console, "" when there is nothing yet; NotFound for an unknown VM."""
+
+
+class LocalCloud(Cloud):
+    """A cloud whose VMs live on the Director's own machine: they can be switched off with it, and come back with it."""
+
+    @abc.abstractmethod
+    def halt_all(self) -> None:
+        """Switches every VM off, its services first; `resume` switches them on again with their disks. Raises CloudError."""
+
+    @abc.abstractmethod
+    def resume(self) -> list[str]:
+        """Switches on the VMs that were halted or went down with the host; to be called when a Director starts.
+
+        VMs that run are not touched, nor those that were killed; no user-data runs again. Returns the ids of the VMs switched on; raises
+        CloudError, after trying all, when some could not be.
+        """

@@ -102,6 +102,10 @@ class Clouds(Mapping[str, base.Cloud]):
         """Every cloud whose configuration is right."""
         return list(self._clouds.values())
 
+    def local(self) -> list[base.LocalCloud]:
+        """Those of `working` whose VMs live on this machine."""
+        return [cloud for cloud in self._clouds.values() if isinstance(cloud, base.LocalCloud)]
+
     def problems(self) -> dict[str, str]:
         """What is wrong with the configuration of which cloud (internal name); {} when all sections are right."""
         return {name: str(error) for name, error in self._broken.items()}

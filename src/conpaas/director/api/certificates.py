@@ -60,7 +60,7 @@ def sign_agent(*, csr: str, caller: auth.Caller) -> flask.Response:
     assert caller.uid is not None
     assert caller.aid is not None
     with director.database.session() as session:
-        return _pem(director.authority.issue_agent(session, caller.uid, caller.aid, csr))
+        return _pem(director.authority.issue_node(session, identity.ROLE_AGENT, caller.uid, caller.aid, csr))
 
 
 @endpoint.endpoint(

@@ -8,7 +8,7 @@ from typing import Any
 import flask
 
 from conpaas.core import errors, params
-from conpaas.director import auth, credits, endpoint, runtime, throttle, users
+from conpaas.director import auth, credits, endpoint, models, runtime, throttle, users
 
 blueprint = flask.Blueprint("users", __name__)
 
@@ -129,10 +129,8 @@ def decrement_user_credit(*, aid: int | None, decrement: int, caller: auth.Calle
         raise errors.Forbidden("A manager may only spend credits for its own application.")
     director = runtime.current()
     with director.database.session() as session:
-        if credits.balance(session, caller.uid) < decrement:
-            return {"error": True}
-        credits.adjust(session, caller.uid, -decrement, director.clock(), f"taken by {caller.label}")
-    return {"error": False}
+        taken = credits.take(session, caller.uid, decrement, director.clock(), f"taken by {caller.label}")
+    return {"error": not taken}
 
 
 @endpoint.endpoint(blueprint, "/operator/users", methods=["GET"], auth="operator")
@@ -179,5 +177,5 @@ def _credit(caller: auth.Caller) -> int:
 
 def _profile(uid: int) -> dict[str, Any]:
     with runtime.current().database.reader() as session:
-        user = session.get_one(users.models.User, uid)
+        user = session.get_one(models.User, uid)
         return users.as_dict(user, credits.balance(session, uid))

@@ -35,8 +35,8 @@ _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
 
 
-class DummyCloud(base.Cloud):
-    """See the package's text. Beyond `base.Cloud`: `kill`, `halt_all` and `resume`."""
+class DummyCloud(base.LocalCloud):
+    """See the package's text. Beyond `base.LocalCloud`: `kill`."""
 
     driver = "dummy"
 
@@ -155,17 +155,12 @@ class DummyCloud(base.Cloud):
         vm.kill(self.store.vm_directory(vmid), _marker(record), record.isolation)
 
     def halt_all(self) -> None:
-        """Switches every VM off, its services first; `resume` switches them on again with their disks. Raises CloudError."""
         failures = self._each(self.store.list_vms(), self._halt)
         if failures:
             raise errors.CloudError("; ".join(f"{record.vmid} could not be halted: {error}" for record, error in failures))
 
     def resume(self) -> list[str]:
-        """Switches on the VMs that were halted or went down with the host, and clears away what processes that died left behind.
-
-        To be called when a Director starts; VMs that run are not touched, nor those that were killed. Their user-data does not run again.
-        Returns the ids of the VMs switched on; raises CloudError, after trying all, when some could not be.
-        """
+        """See `base.LocalCloud`; besides, clears away what processes that died left behind."""
         with self.store.locked():
             self.volumes.sweep()
             self.store.sweep()
