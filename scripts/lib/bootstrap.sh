@@ -67,7 +67,7 @@ wait_until() { # wait_until SECONDS COMMAND… — polls ten times a second
 
 # --- OS packages ------------------------------------------------------------------------------------------------------
 
-package_installed() { dpkg-query -W -f='${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
+package_installed() { dpkg-query -W -f='${db:Status-Status}\n' "$1" 2>/dev/null | grep -qxE 'installed|triggers-(pending|awaited)'; }
 
 missing_packages() { # prints those of its arguments that are not installed
     local package
@@ -94,6 +94,11 @@ allow_starts() {
 
 apt_get() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" </dev/null; }
 
+get_packages() { # get_packages PACKAGE… — mends first what an interrupted installation left, if that is in the way
+    apt_get install -y --no-install-recommends "$@" && return
+    as_root env DEBIAN_FRONTEND=noninteractive dpkg --configure -a </dev/null && apt_get install -y --no-install-recommends "$@"
+}
+
 install_packages() { # install_packages PACKAGE…
     local missing log=$STATE/apt.log status=0
     command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
@@ -108,9 +113,9 @@ install_packages() { # install_packages PACKAGE…
     deny_starts
     : >"$log"
     apt_get update >>"$log" 2>&1 || note "apt-get update had trouble (see $log); going on with the lists that there are."
-    { as_root env DEBIAN_FRONTEND=noninteractive dpkg --configure -a && apt_get install -y --no-install-recommends "${missing[@]}"; } </dev/null >>"$log" 2>&1 || status=$?
+    get_packages "${missing[@]}" >>"$log" 2>&1 || status=$?
     allow_starts
-    [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}: $(grep -m1 '^E: ' "$log" || tail -n 1 "$log")" "All its words are in $log."
+    [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}: $(grep '^E: ' "$log" | tail -n 1 | grep . || tail -n 1 "$log")" "All its words are in $log."
     disable_units "${missing[@]}" >>"$log" 2>&1
 }
 
