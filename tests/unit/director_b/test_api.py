@@ -103,6 +103,12 @@ def test_an_application_of_somebody_else_does_not_exist(api: Any, path: str) -> 
     assert api.get(api.bob, "/listapp") == []
 
 
+@pytest.mark.parametrize("number", [2**63, 10**40])
+def test_a_number_that_no_database_holds_is_refused(api: Any, number: int) -> None:
+    assert api.post(api.ann, f"/startapp/{number}")["error"].startswith("Parameter 'aid': the number is not between ")
+    assert "error" in api.post(api.ann, "/rename", app_id=number, service_id=1, name="x")
+
+
 def test_starting_and_stopping(started: Any) -> None:
     (shown,) = started.get(started.ann, "/listapp")
     assert (shown["status"], shown["cloud"], shown["manager_port"]) == ("RUNNING", "iaas", 443)

@@ -44,8 +44,9 @@ def _with_application(service: models.Service, application: models.Application) 
 
 def _ids(app_id: Any, service_id: Any) -> tuple[int, int]:
     try:
-        return int(app_id), int(service_id)
-    except (TypeError, ValueError):
+        number = params.Integer()
+        return number.check(app_id), number.check(service_id)
+    except errors.InvalidArgument:
         raise errors.InvalidArgument(BAD_IDS) from None
 
 
