@@ -13,7 +13,7 @@ ask() { # ask PYTHON-EXPRESSION OBJECT VERB … — evaluates the expression ove
     local expression=$1 reply
     shift
     reply=$("$STATE/bin/cps-tools" --output json "$@") || return
-    "$STATE/venv/bin/python" -c "import json, sys; reply = json.load(sys.stdin); print($expression)" <<<"$reply"
+    "$STATE/venv/bin/python" -c "import json, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); reply = json.load(sys.stdin); print($expression)" <<<"$reply"
 }
 
 application_status() { ask "next((a['status'] for a in reply if a['name'] == '${1:-demo}'), 'ABSENT')" application list; }
