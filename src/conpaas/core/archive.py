@@ -32,6 +32,9 @@ _BLOCK: Final = 1 << 20
 _LONGEST_READ: Final = 4 << 20
 """Bytes. No header of a tar archive that means well is longer; the archive library reads a header in one piece."""
 _ZIP_MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_ZIP_ENTRY_MAGIC: Final = b"PK\1\2"
+_ZIP_ENTRY: Final = 46
+"""Bytes of a member in a zip's directory, without its name."""
 _HEADER: Final = 4096
 """Bytes that a member's own description may take beyond the limit."""
 _AT_FDCWD: Final = -100
@@ -250,8 +253,7 @@ class _Stream:
 
 
 def _zip_members(archive: pathlib.Path, guard: _Guard) -> Iterator[tuple[Member, Readable | None]]:
-    with zipfile.ZipFile(archive) as packed:
-        guard.expect(len(packed.infolist()))
+    with archive.open("rb") as stream, _listed(stream, guard) as packed:
         for info in packed.infolist():
             if info.flag_bits & 0x1:
                 raise errors.InvalidArgument(f"The archive member '{_shown(info.filename)}' is encrypted.")
@@ -267,6 +269,38 @@ def _zip_members(archive: pathlib.Path, guard: _Guard) -> Iterator[tuple[Member,
             member = guard.admit(info.filename, kind, info.file_size, mode, link)
             if member is not None:
                 yield member, guard.counted(packed.open(info)) if kind is Kind.FILE else None
+
+
+@contextlib.contextmanager
+def _listed(stream: IO[bytes], guard: _Guard) -> Iterator[zipfile.ZipFile]:
+    """A zip whose members are listed. The library makes an object of every member first, so they are counted before it sees them."""
+    source = _Directory(stream, guard)
+    with zipfile.ZipFile(cast("IO[bytes]", source)) as packed:
+        source.listed = True
+        yield packed
+
+
+class _Directory:
+    """What the zip library reads: until it has listed the members, no piece may hold or claim more of them than allowed."""
+
+    def __init__(self, source: IO[bytes], guard: _Guard) -> None:
+        self._source = source
+        self._guard = guard
+        self.listed = False
+        self.seek, self.tell = source.seek, source.tell
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if self.listed:
+            return self._source.read(size)
+        longest = self._guard.limits.max_members * (_ZIP_ENTRY + 2 * self._guard.limits.max_name)
+        block = self._source.read(size if 0 <= size <= longest else longest + 1)
+        if len(block) > longest:
+            raise errors.TooLarge(f"The archive has a directory of more than {longest} bytes.")
+        self._guard.expect(block.count(_ZIP_ENTRY_MAGIC))
+        return block
 
 
 class _Guard:

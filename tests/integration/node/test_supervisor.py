@@ -195,6 +195,22 @@ def test_a_daemon_that_ends_at_once_is_told_with_its_words(watcher: supervisor.S
     assert watcher.status("broken").running
 
 
+def test_supervision_of_an_agent_and_a_daemon_costs_little_memory(watcher: supervisor.Supervisor, services: pathlib.Path):
+    for name in ("agent", "daemon"):
+        watcher.ensure(sleeper(name))
+    runit = [services.parent, services]
+    used = {}
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, StopIteration):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            ours = any((process / "cwd").readlink().is_relative_to(place) for place in runit) or os.fsencode(services) in words
+            if ours and words[0] in (b"runsvdir", b"runsv", b"svlogd"):
+                lines = (process / "status").read_text().splitlines()
+                used[process.name] = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    assert len(used) == 5, "runsvdir, and runsv and svlogd of each"
+    assert sum(used.values()) < 9_000, "kB; 6,900 when this was written"
+
+
 def test_many_threads_may_ask_at_once(watcher: supervisor.Supervisor):
     daemons = [sleeper(f"s{number % 3}") for number in range(9)]
     with concurrent.futures.ThreadPoolExecutor(9) as pool:

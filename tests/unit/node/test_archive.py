@@ -9,8 +9,10 @@ import lzma
 import os
 import pathlib
 import stat
+import struct
 import tarfile
 import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 
@@ -259,6 +261,20 @@ def header(kind: bytes, size: int, name: str = "x") -> bytes:
 def test_a_header_cannot_claim_the_memory_of_the_node(place: pathlib.Path, kind: bytes):
     ten_gigabytes = 10 << 30
     refuse(place, gzip.compress(header(kind, ten_gigabytes) + bytes(1 << 20)), errors.TooLarge)
+
+
+@pytest.mark.parametrize(("count", "said"), [(60_000, "more than 50000 members"), (2_400_000, "a directory of more than")])
+def test_a_zip_of_very_many_members_is_refused_before_each_becomes_an_object(place: pathlib.Path, count: int, said: str):
+    local = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 1, 0) + b"a"
+    entries = (struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", 20, 20, *[0] * 7, 1, *[0] * 6) + b"a") * count
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count & 0xFFFF, count & 0xFFFF, len(entries), len(local), 0)
+    (place / "many").write_bytes(local + entries + end)
+    tracemalloc.start()
+    with pytest.raises(errors.TooLarge, match=said):
+        archive.check(place / "many")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 110_000_000, "a piece of the directory, not an object for each member"
 
 
 def test_a_zip_that_lies_about_its_sizes(place: pathlib.Path):
