@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MIGRATIONS = pathlib.Path(__file__).parent / "migrations"
 _WRITES = "conpaas_writes"
 BUSY_TIMEOUT = 30.0  # seconds a writer waits for another one before the request fails
+MIGRATION_PATIENCE = 60  # seconds to wait for another Director that brings the database to the newest schema (MariaDB)
 
 
 class Database:
@@ -131,7 +132,7 @@ def revision(database: Database) -> str | None:
 def migrate(database: Database) -> None:
     """Bring the database to the newest schema; several processes may start at once (the second finds it done).
 
-    Raises ConfigurationError for a database that a newer version has already changed.
+    Raises ConfigurationError for a database that a newer version has already changed, or that another process does not let go of.
     """
     present, newest = revision(database), newest_revision()
     if present == newest:
@@ -145,12 +146,20 @@ def migrate(database: Database) -> None:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(727274)")
         elif connection.dialect.name in {"mysql", "mariadb"}:
-            connection.exec_driver_sql("SELECT GET_LOCK('conpaas-migrate', 60)")
+            _lock_mariadb(connection, database)
         try:
             command.upgrade(migration_config(connection), "head")
         finally:
             if connection.dialect.name in {"mysql", "mariadb"}:
                 connection.exec_driver_sql("SELECT RELEASE_LOCK('conpaas-migrate')")
+
+
+def _lock_mariadb(connection: sa.Connection, database: Database) -> None:
+    if connection.scalar(sa.text(f"SELECT GET_LOCK('conpaas-migrate', {MIGRATION_PATIENCE})")) != 1:
+        raise errors.ConfigurationError(
+            f"Another Director has been changing the database {database.url} for {MIGRATION_PATIENCE} seconds.",
+            hint="Start this one again when that has finished.",
+        )
 
 
 def open(url: str) -> Database:
