@@ -26,6 +26,9 @@ COMPONENTS = ("conpaas.director.lifecycle",)
 API_MODULES = ("misc", "users", "certificates", "clouds", "applications", "services", "nodes", "volumes")
 MAX_BODY = 4 * 1024 * 1024
 MAX_FORM_PARTS = 200
+PATH_IN_LOG = 200
+"""Characters: anybody may ask for a path of any length."""
+
 PRUNE_INTERVAL = 300.0
 
 
@@ -99,7 +102,8 @@ def _end(response: flask.Response) -> flask.Response:
     metrics.count_request(rule, response.status_code, seconds)
     who = flask.g.get("caller", flask.request.remote_addr)
     # The path without its query: queries of classic clients may carry what nobody should read in a log.
-    log.info("%s %s by %s: %s in %.0f ms", flask.request.method, flask.request.path, who, response.status_code, seconds * 1000)
+    path = flask.request.path[:PATH_IN_LOG]
+    log.info("%s %s by %s: %s in %.0f ms", flask.request.method, path, who, response.status_code, seconds * 1000)
     return response
 
 
