@@ -133,11 +133,11 @@ def logs(platform: platforms.Platform) -> list[pathlib.Path]:
 
 
 def complaints(platform: platforms.Platform) -> list[str]:
-    """The lines of all logs that tell of a failure of our own."""
+    """The lines of all logs that tell of a failure of our own, which nobody foresaw."""
     found = []
     for path in logs(platform):
         lines = path.read_text(errors="replace").splitlines()
-        found += [f"{path.name}: {line}" for line in lines if any(word in line for word in (" ERROR ", " CRITICAL ", "Traceback"))]
+        found += [f"{path.name}: {line}" for line in lines if any(word in line for word in ("incident", " CRITICAL ", "Traceback"))]
     return found
 
 
