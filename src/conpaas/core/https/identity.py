@@ -23,7 +23,6 @@ ROLE_AGENT: Final = "agent"
 ROLE_USER: Final = "user"
 ROLE_FRONTEND: Final = "frontend"
 ROLE_DIRECTOR: Final = "director"
-ROLES: Final = (ROLE_MANAGER, ROLE_AGENT, ROLE_USER, ROLE_FRONTEND, ROLE_DIRECTOR)
 
 ROLE_OID: Final = "2.5.4.72"
 UID_OID: Final = "0.9.2342.19200300.100.1.1"

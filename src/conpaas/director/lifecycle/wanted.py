@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from conpaas.core import errors
+from conpaas.core import errors, node
 
 MAX_NODES = 200
 MAX_VOLUMES = 16
@@ -19,7 +19,6 @@ _CLOUD = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _DEVICE = re.compile(r"[A-Za-z0-9]{1,16}\Z")
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
 _SERVICE_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-DEFAULT_CLOUD = "iaas"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +65,7 @@ class WantedNode:
 def cloud_name(given: Any) -> str:
     """The inside name of a cloud: nothing, `None` and `default` all mean the first configured one."""
     if given in (None, "", "default", "None", False):
-        return DEFAULT_CLOUD
+        return node.DEFAULT_CLOUD
     if not isinstance(given, str) or not _CLOUD.match(given):
         raise errors.InvalidArgument(f"{given!r} is not the name of a cloud.")
     return given
