@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MIGRATIONS = pathlib.Path(__file__).parent / "migrations"
 _WRITES = "conpaas_writes"
 BUSY_TIMEOUT = 30.0  # seconds a writer waits for another one before the request fails
+SQLITE_CACHE_KB, SQLITE_STATEMENTS = 256, 64  # per connection; the system's cache holds the file anyway
 MIGRATION_PATIENCE = 60  # seconds to wait for another Director that brings the database to the newest schema (MariaDB)
 
 
@@ -76,7 +77,7 @@ def _prepare_sqlite(url: sa.URL) -> None:
 
 def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions behind SQLAlchemy's back
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"cache_size=-{SQLITE_CACHE_KB}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -90,10 +91,10 @@ def _engine(url: str) -> sa.Engine:
         parsed = sa.make_url(url)
     except exc.ArgumentError as error:
         raise errors.ConfigurationError("The database URL cannot be parsed; it looks like sqlite:////path/director.db.") from error
-    options: dict[str, Any] = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30}
+    options: dict[str, Any] = {"pool_size": 4, "max_overflow": 28, "pool_timeout": 30, "pool_use_lifo": True}
     if parsed.get_backend_name() == "sqlite":
         _prepare_sqlite(parsed)
-        options["connect_args"] = {"timeout": BUSY_TIMEOUT}
+        options["connect_args"] = {"timeout": BUSY_TIMEOUT, "cached_statements": SQLITE_STATEMENTS}
     else:
         options.update(pool_pre_ping=True, pool_recycle=1800, isolation_level="READ COMMITTED")
     try:
