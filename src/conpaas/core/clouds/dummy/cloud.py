@@ -31,6 +31,7 @@ CONSOLE_LIMIT = 1024 * 1024
 MB = 1024 * 1024
 
 _BOOT_ID = pathlib.Path("/proc/sys/kernel/random/boot_id")
+_FIRST_PROCESS = pathlib.Path("/proc/1/stat")
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
 
@@ -417,7 +418,12 @@ def _marker(record: store.VmRecord) -> str:
 
 
 def _boot_id() -> str:
-    return _BOOT_ID.read_text().strip()
+    """This start of the host and, in a container, of the container: both end every process, as a power failure does."""
+    try:
+        first_process_began = _FIRST_PROCESS.read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):  # hidden from this user
+        first_process_began = ""
+    return f"{_BOOT_ID.read_text().strip()} {first_process_began}".strip()
 
 
 def _default_directory(name: str) -> pathlib.Path:
