@@ -22,7 +22,7 @@ node_count() { ask "len({n['agent_id'] for n in reply})" service list_nodes demo
 
 settled() { # settled COMMAND… — whether the status that the command prints is none of those that pass by themselves
     local now
-    now=$("$@") || return
+    now=$("$@" 2>/dev/null) || return
     case $now in INIT | STOPPED | RUNNING | ERROR | ABSENT) ;; *) return 1 ;; esac
 }
 
@@ -30,8 +30,8 @@ settle() { # settle WHAT COMMAND… — an interrupted run may have left an oper
     local what=$1
     shift
     settled "$@" && return
-    note "$what is $("$@"); waiting for that to end"
-    wait_until 600 settled "$@" || die "$what stays $("$@")." "Look at what is going on:  $(quoted cps-tools) history demo"
+    note "$what is not ready ($("$@" 2>/dev/null)); waiting"
+    wait_until 300 settled "$@" || die "$what stays $("$@" 2>/dev/null)." "See what is going on:  $(quoted cps-tools) history demo;  or begin anew:  $PROGRAM --reset"
 }
 
 quoted() { printf %q "$STATE/bin/$1"; }

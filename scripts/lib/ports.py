@@ -31,8 +31,8 @@ def refusal(address: str, port: int) -> OSError | None:
 
 
 def holder(address: str, port: int) -> str:
-    """The program that listens on the port, as far as this user may know."""
-    sockets = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listeners(pathlib.Path("/proc/net") / table, port)}
+    """The program that listens on the port of this address or of all addresses, as far as this user may know."""
+    sockets = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listeners(pathlib.Path("/proc/net") / table, address, port)}
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if any(str(link.readlink()) in sockets for link in (process / "fd").iterdir()):
@@ -41,11 +41,14 @@ def holder(address: str, port: int) -> str:
     return "a program of another user"
 
 
-def _listeners(table: pathlib.Path, port: int) -> Iterator[str]:
+def _listeners(table: pathlib.Path, address: str, port: int) -> Iterator[str]:
+    """The sockets in one of the kernel's tables that are in the way of listening there."""
+    numbers = {socket.inet_aton(str(info[4][0]))[::-1].hex().upper() for info in socket.getaddrinfo(address, port, socket.AF_INET)}
     with contextlib.suppress(OSError):
         for line in table.read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+            place, _, number = fields[1].rpartition(":")
+            if fields[3] == LISTENING and int(number, 16) == port and (not int(place, 16) or place[-8:] in numbers):
                 yield fields[9]
 
 

@@ -56,7 +56,7 @@ class Quickstart:
             "text": True,
             "timeout": DEADLINE,
         }
-        done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, **how)
+        done = subprocess.run(command, cwd=cwd, check=False, **how)
         assert not check or done.returncode == 0, f"{shlex.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
