@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 import re
@@ -70,16 +71,21 @@ class CodeRepository:
         params.must_be_one_of("codeVersionId", version_id, list(known))
         return known[version_id]
 
-    def upload(self, upload: params.UploadedFile, description: str = "") -> records.CodeRecord:
+    def upload(self, upload: params.UploadedFile, description: str = "", *, request: str | None = None) -> records.CodeRecord:
         """Take an uploaded archive as a new version that is not enabled. When this returns, a crash no longer loses it.
 
+        With a key (`request`), a second upload of the same key makes nothing, and returns the version that the first one made.
         Raises InvalidArgument for anything but a harmless archive, StorageFull when the quota would be exceeded.
         """
+        version_id = self._new_id() if request is None else f"code-{hashlib.sha256(request.encode()).hexdigest()[:12]}"
+        for known in self._versions.list():
+            if known.id == version_id:
+                return known
         try:
             archive.check(upload.path, LIMITS)
         except errors.InvalidArgument as error:
             raise errors.InvalidArgument(f"Invalid arguments ({error})", hint=error.hint) from error
-        return self._store(self._new_id(), base_name(upload.filename), description, upload.path)
+        return self._store(version_id, base_name(upload.filename), description, upload.path)
 
     def add_default(self, build: Callable[[pathlib.Path], None]) -> None:
         """Write the version that every service begins with, and enable it if nothing is. Idempotent."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from conpaas.core import code, errors, expose, git_keys, git_server, manager, params, rpc
+from conpaas.core import code, data_urls, errors, expose, git_keys, git_server, manager, params, rpc
+from conpaas.core.https import identity
 
 _VERSION = params.Text(max_length=80)
 
@@ -44,10 +45,11 @@ class CodeManager(manager.BaseManager):
         "UPLOAD",
         params.Param("code", params.Upload(), help="A tar (plain or compressed) or zip archive that expands in the current directory."),
         params.Param("description", params.Text(max_length=4096), "", help="A note to recognise the version by."),
+        params.Param("request", params.Text(max_length=100), None, help="A key; the same key uploads the same version once."),
     )
-    def upload_code_version(self, code: params.UploadedFile, description: str) -> dict[str, Any]:
+    def upload_code_version(self, code: params.UploadedFile, description: str, request: str | None) -> dict[str, Any]:
         """Upload an archive as a new code version; it is not enabled by that."""
-        record = self.code.upload(code, description)
+        record = self.code.upload(code, description, request=request)
         self.log.info("code version %s was uploaded: %s", record.id, record.filename)
         return {"codeVersionId": record.id}
 
@@ -60,6 +62,34 @@ class CodeManager(manager.BaseManager):
     def delete_code_version(self, code_version_id: str) -> None:
         """Delete a code version."""
         self.code.delete(code_version_id)
+
+    # Manifests
+
+    def enable_version(self, version_id: str, caller: identity.PeerIdentity | None) -> dict[str, Any]:
+        """Make a code version the enabled one, as the service's own call for that does; returns that call's reply."""
+        raise errors.InvalidArgument(f"Services of type '{self.type}' cannot be given code by a manifest.")
+
+    def on_apply_manifest(self, fields: dict[str, Any], caller: identity.PeerIdentity | None) -> dict[str, Any]:
+        """`Archive` holds the reply to the archive's upload."""
+        version_id = str(fields["Archive"]["codeVersionId"])
+        if self.code.current().id == version_id:
+            return {}
+        return self.enable_version(version_id, caller)
+
+    def on_export_manifest(self, limit: int) -> dict[str, Any]:
+        """The enabled code as an archive, unless it is the one that every service begins with."""
+        record = self.code.current()
+        if record.id == code.DEFAULT_ID:
+            return {}
+        archive = self.code.archive(record.id)
+        size = archive.stat().st_size
+        if size > limit:
+            raise errors.TooLarge(
+                f"The code version {record.id} has {size} bytes; a manifest can hold at most {limit}.",
+                hint="Download the code, and put the URL of an archive into the manifest yourself.",
+            )
+        name = f"{record.filename}.tar" if record.kind == code.GIT else record.filename
+        return {"Archive": data_urls.encode(name, archive.read_bytes())}
 
     @expose.expose("UPLOAD", params.Param("key", params.Upload(), help="A file of public keys, one a line."))
     def upload_authorized_key(self, key: params.UploadedFile) -> dict[str, Any]:

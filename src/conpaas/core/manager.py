@@ -278,6 +278,19 @@ class BaseManager:
         """Code was pushed to the application's repository. Returns the name of the new code version, if this service made one."""
         return None
 
+    # Hooks: manifests
+
+    def on_apply_manifest(self, fields: dict[str, Any], caller: identity.PeerIdentity | None) -> dict[str, Any]:
+        """Set what the type's own fields of a manifest say (`services.ManifestField`); must be idempotent.
+
+        What takes time is an operation, whose id is returned as `operation`.
+        """
+        raise errors.InvalidArgument(f"Services of type '{self.type}' have no field {', '.join(fields)} in a manifest.")
+
+    def on_export_manifest(self, limit: int) -> dict[str, Any]:
+        """The type's own fields that would make a service like this one; files as `data:` URLs of at most `limit` bytes of content."""
+        return {}
+
     # Helpers of hooks
 
     def choose_nodes(self, roles: Mapping[str, int]) -> list[node.ServiceNode]:
@@ -343,6 +356,16 @@ class BaseManager:
         if self.service_id not in (store.APPLICATION, op.target):
             raise errors.NotFound(f"There is no operation '{operation_id}' on record.")
         return {"operation": op.to_dict()}
+
+    @expose.expose("POST", params.Param("fields", params.Mapping(), help="by name, as the type declares them"))
+    def apply_manifest(self, fields: dict[str, Any], caller: identity.PeerIdentity | None) -> dict[str, Any]:
+        """Set what a manifest says about this service beyond what all services have."""
+        return self.on_apply_manifest(fields, caller) if fields else {}
+
+    @expose.expose("GET", params.Param("limit", params.Integer(minimum=0), default=0, help="bytes that a file in it may have"))
+    def export_manifest(self, limit: int) -> dict[str, Any]:
+        """Tell the fields of a manifest, beyond those that all services have, that would make a service like this one."""
+        return {"fields": self.on_export_manifest(limit)}
 
     @expose.expose("GET", *log_window.PARAMS)
     def get_manager_log(self, offset: int | None, limit: int) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
-from conpaas.core import errors
+from conpaas.core import errors, params
 
 ENTRY_POINT_GROUP = "conpaas.services"
 
 _log = logging.getLogger(__name__)
+_ANY_TEXT = params.Text()
 
 
 def _load(reference: str, service: str) -> Any:
@@ -34,6 +35,33 @@ def _load(reference: str, service: str) -> Any:
             hint="Reinstall the package that brings this service type.",
         ) from error
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class ManifestFile:
+    """Where the file that a field of a manifest names goes: to this UPLOAD method of the service's manager, as this part.
+
+    The method must take a field `request` as well: the same key uploads the same file once.
+    """
+
+    method: str
+    part: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ManifestField:
+    """A field that services of a type may have in a manifest, besides those that all have.
+
+    Its value goes to `apply_manifest` of the service's manager. With `file`, it is the URL of a file: the Director fetches and
+    uploads it, and the reply to the upload is what `apply_manifest` gets. A field `running` is applied once the service runs;
+    the others before it is started.
+    """
+
+    name: str
+    type: params.ParamType = _ANY_TEXT
+    help: str = ""
+    file: ManifestFile | None = None
+    running: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +81,7 @@ class ServiceType:
     package: str = ""
     label: str = ""
     description: str = ""
+    manifest_fields: tuple[ManifestField, ...] = ()
 
     @property
     def agent_name(self) -> str:

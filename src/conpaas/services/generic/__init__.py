@@ -12,4 +12,11 @@ SERVICE = services.ServiceType(
     package="conpaas.services.generic",
     label="Generic service",
     description="Runs any program: five scripts in an archive or a git repository, executed on every node.",
+    manifest_fields=(
+        services.ManifestField(
+            "Archive",
+            help="URL of an archive with the five scripts, which becomes the enabled code version.",
+            file=services.ManifestFile("upload_code_version", "code"),
+        ),
+    ),
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from conpaas.core import services
+from conpaas.core import params, services
+
+TEXT = params.Text(max_length=1000, pattern=r"[^\x00-\x1f\x7f]*", non_empty=True)
+"""What a node may answer: one line."""
 
 SERVICE = services.ServiceType(
     name="helloworld",
@@ -12,4 +15,5 @@ SERVICE = services.ServiceType(
     package="conpaas.services.helloworld",
     label="Hello World",
     description="Every node answers a text: a template for new services, and a check that a deployment works.",
+    manifest_fields=(services.ManifestField("String", TEXT, help="The text that every node answers."),),
 )

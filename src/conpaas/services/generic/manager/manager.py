@@ -155,6 +155,9 @@ class GenericManager(code_manager.CodeManager):
         former = self.code.current()
         return {"operation": self.submit("enable_code", {"version": record.id, "former": former.id}, caller).id}
 
+    def enable_version(self, version_id: str, caller: identity.PeerIdentity | None) -> dict[str, Any]:
+        return self.enable_code(version_id, caller)
+
     def stage_code(self, op: Operation) -> None:
         version = op.args["version"]
         op.note(f"Bringing code version {version} to all nodes")

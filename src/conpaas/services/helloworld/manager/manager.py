@@ -8,6 +8,7 @@ from conpaas.core import errors, expose, manager, node, params
 from conpaas.core.https import identity
 from conpaas.core.operations import Operation, OperationKind, Step
 from conpaas.core.states import State
+from conpaas.services import helloworld
 from conpaas.services.helloworld.agent import client
 
 DEFAULT_STRING = "helloworld"
@@ -69,7 +70,7 @@ class HelloWorldManager(manager.BaseManager):
 
     @expose.expose(
         "POST",
-        params.Param("string", params.Text(max_length=1000, pattern=r"[^\x00-\x1f\x7f]*", non_empty=True), help="One line of text."),
+        params.Param("string", helloworld.TEXT, help="One line of text."),
     )
     def set_string(self, string: str, caller: identity.PeerIdentity | None) -> dict[str, Any]:
         """Change the text: at once on the nodes of a running service, and for all nodes to come."""
@@ -78,6 +79,14 @@ class HelloWorldManager(manager.BaseManager):
             return {"operation": self.submit("set_string", {"string": string, "former": self._string()}, caller).id}
         self.settings["string"] = string
         return {}
+
+    # Manifests
+
+    def on_apply_manifest(self, fields: dict[str, Any], caller: identity.PeerIdentity | None) -> dict[str, Any]:
+        return self.set_string(fields["String"], caller)
+
+    def on_export_manifest(self, limit: int) -> dict[str, Any]:
+        return {"String": self._string()} if "string" in self.settings else {}
 
     def tell_string(self, op: Operation) -> None:
         self._tell(op.args["string"])
