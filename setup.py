@@ -52,6 +52,7 @@ setuptools.setup(
         "argon2-cffi>=23.1",
         "cryptography>=42",
         "python-multipart>=0.0.20",
+        "jsonschema>=4.20",
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.1"],
@@ -62,6 +63,7 @@ setuptools.setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "types-requests>=2.32",
+            "types-jsonschema>=4.20",
             "psutil>=5.9",
             "import-linter>=2.0",
             "psycopg[binary]>=3.1",

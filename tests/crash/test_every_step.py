@@ -8,13 +8,15 @@ point, with failures and undoing, ends well too is tested in memory (tests/unit)
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from conpaas.core import faults, lifecycle, services, volumes
+from conpaas.core import data_urls, faults, lifecycle, services, volumes
 from conpaas.director.lifecycle import component
+from conpaas.services.generic.manager import default_code
 from tests.support import consistency
 from tests.support import platform as platforms
 
@@ -229,6 +231,26 @@ def _delete_application(platform: platforms.Platform) -> tuple[Callable[[], None
     )
 
 
+def _deploy_manifest(platform: platforms.Platform) -> tuple[Callable[[], None], Callable[[], bool]]:
+    code = platform.directory / "code.tar"
+    default_code.build(code)
+    greeter = {"Type": "helloworld", "Start": 1, "StartupInstances": {"node": 2}, "StartupScript": "data:,true"}
+    worker = {"Type": "generic", "ServiceName": "worker", "Start": 1, "Archive": data_urls.encode("code.tar", code.read_bytes())}
+    path = platform.directory / "app.mnf"
+    path.write_text(json.dumps({"Application": "deployed", "Services": [greeter, worker]}))
+
+    def ended() -> bool:
+        if consistency.application_status(platform, "deployed") not in STABLE:
+            return False
+        made = platform.data("application", "download_manifest", "deployed")["Services"]
+        assert [one["StartupInstances"] for one in made] == [{"node": 2}, {"master": 1}]
+        assert made[1]["ServiceName"] == "worker"
+        assert data_urls.decode(made[1]["Archive"])[1] == code.read_bytes()
+        return True
+
+    return lambda: _ignore(platform.cps("--no-wait", "application", "manifest", path, check=False)), ended
+
+
 def _by_service(kind: str) -> Callable[[platforms.Platform], tuple[Callable[[], None], Callable[[], bool]]]:
     """A kind of the Director's that a manager's operation leads to."""
 
@@ -244,6 +266,7 @@ DIRECTOR_KINDS = {
     "start_application": _start_application,
     "stop_application": _stop_application,
     "delete_application": _delete_application,
+    "deploy_manifest": _deploy_manifest,
     "create_nodes": _by_service("add_nodes"),
     "remove_nodes": _by_service("remove_nodes"),
     "remove_service": _by_service("remove_service"),

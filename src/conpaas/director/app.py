@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 # Packages with `install(director)`, called in this order.
 COMPONENTS = ("conpaas.director.lifecycle",)
-API_MODULES = ("misc", "users", "certificates", "clouds", "applications", "services", "nodes", "volumes")
+API_MODULES = ("misc", "users", "certificates", "clouds", "applications", "services", "nodes", "volumes", "manifests")
 MAX_BODY = 4 * 1024 * 1024
 MAX_FORM_PARTS = 200
 PATH_IN_LOG = 200

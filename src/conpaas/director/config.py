@@ -147,6 +147,7 @@ KEYS = (
     Key("director", "REGISTRATION", "registration", _choice("open", "closed"), "Whether anybody may create an account (/new_user)."),
     Key("director", "REGISTRATIONS_PER_HOUR", "registrations_per_hour", _integer(1, 10**6), "New accounts per hour and client address."),
     Key("director", "TRUST_FRONTEND", "trust_frontend", _boolean, "Honour the front-end's certificate: managers accept it for any user."),
+    Key("director", "FETCH_PRIVATE", "fetch_private", _boolean, "Fetch what manifests name from addresses that are not public, too."),
     Key("director", "CREDIT_INTERVAL", "credit_interval", _integer(1, 3600), "Seconds between two passes that charge started hours."),
     Key("director", "SWEEP_INTERVAL", "sweep_interval", _integer(1, 86400), "Seconds between two comparisons of clouds and inventory."),
     Key("director", "NODE_TIMEOUT", "node_timeout", _integer(5, 7200), "Seconds that a new VM has to become ready."),
@@ -187,6 +188,7 @@ class DirectorConfig:
     registration: str = "open"
     registrations_per_hour: int = 20
     trust_frontend: bool = False
+    fetch_private: bool = False
     credit_interval: int = 60
     sweep_interval: int = 60
     node_timeout: int = 300

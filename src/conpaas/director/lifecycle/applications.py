@@ -54,6 +54,8 @@ DELETE: Final = OperationKind(
     final=State.STOPPED,
     help="Stop the application and forget it.",
 )
+DEPLOY: Final = "deploy_manifest"
+"""The kind of operation that makes a whole application (`manifest.deploy`)."""
 POLICIES: Final = {
     START.name: opstore.Policy(opstore.Mode.EXCLUSIVE, undone=State.ERROR),
     STOP.name: opstore.Policy(opstore.Mode.PREEMPTIVE, undone=State.ERROR),
@@ -206,13 +208,14 @@ class Applications:
 
 
 def refuse_if_interrupted(session: orm.Session, op: operations.Operation) -> None:
-    """Raise OperationFailed if the operation's application is being stopped or deleted."""
-    query = sa.select(models.Operation.kind).where(
-        models.Operation.target == op.target,
-        models.Operation.status.in_(("RUNNING", "UNDOING")),
-        models.Operation.kind.in_((STOP.name, DELETE.name)),
-    )
+    """Raise OperationFailed if the operation's application is being stopped or deleted, or its deployment is being undone."""
+    row = models.Operation
+    ending = sa.and_(row.kind.in_((STOP.name, DELETE.name)), row.status.in_(("RUNNING", "UNDOING")))
+    undone = sa.and_(row.kind == DEPLOY, row.status == "UNDOING")
+    query = sa.select(row.kind).where(row.target == op.target, row.id != op.id, sa.or_(ending, undone))
     kind = session.scalar(query.limit(1))
+    if kind == DEPLOY:
+        raise errors.OperationFailed("The deployment of the application's manifest failed meanwhile.")
     if kind is not None:
         raise errors.OperationFailed(f"The application was {'deleted' if kind == DELETE.name else 'stopped'} meanwhile.")
 

@@ -18,6 +18,7 @@ from conpaas.core.operations import OperationKind, OperationStatus
 from conpaas.director import ca, code_tarball, context, credits, inventory, managers, models, opstore, runtime, sweeper
 from conpaas.director.lifecycle import applications, nodes, services, volumes
 from conpaas.director.lifecycle import parts as lifecycle_parts
+from conpaas.director.manifest import deploy, fetch, schema
 
 _log = logging.getLogger(__name__)
 
@@ -29,9 +30,18 @@ SHORT_HOLD = 1.0
 WORKERS_PER_START = 4  # requests of managers for nodes run beside starts of applications, and all of them mostly wait
 KINDS = {
     kind.name: kind
-    for kind in (applications.START, applications.STOP, applications.DELETE, nodes.CREATE, nodes.REMOVE, services.REMOVE, *volumes.KINDS)
+    for kind in (
+        applications.START,
+        applications.STOP,
+        applications.DELETE,
+        deploy.DEPLOY,
+        nodes.CREATE,
+        nodes.REMOVE,
+        services.REMOVE,
+        *volumes.KINDS,
+    )
 }
-POLICIES = {**applications.POLICIES, **nodes.POLICIES, **services.POLICIES, **volumes.POLICIES}
+POLICIES = {**applications.POLICIES, **nodes.POLICIES, **services.POLICIES, **volumes.POLICIES, **deploy.POLICIES}
 PENDING: Mapping[str, Any] = {"pending": True}
 
 
@@ -44,6 +54,7 @@ class Lifecycle:
         store: opstore.DirectorStore,
         rpc: managers.Managers,
         archives: code_tarball.Archives | None = None,
+        files: fetch.Files | None = None,
         *,
         workers: int = 16,
         holds: int = 12,
@@ -55,12 +66,14 @@ class Lifecycle:
         self.archives = archives
         self._holds = threading.BoundedSemaphore(holds)
         self.applications = applications.Applications(parts, store)
+        self.deployments = deploy.Deployments(parts, store, rpc, files)
         self.nodes = nodes.Nodes(parts)
         self.services = services.Services(parts, rpc)
         self.volumes = volumes.Volumes(parts)
         self.sweeper = sweeper.Sweeper(parts, store, rpc, self.services)
         self._owners: dict[str, object] = dict.fromkeys(KINDS, self.volumes)
         self._owners |= dict.fromkeys((applications.START.name, applications.STOP.name, applications.DELETE.name), self.applications)
+        self._owners[deploy.DEPLOY.name] = self.deployments
         self._owners |= {nodes.CREATE.name: self.nodes, nodes.REMOVE.name: self.nodes, services.REMOVE.name: self.services}
         options = {"size": workers, "heartbeat_interval": opstore.HEARTBEAT_SECONDS, **engine_options}
         self.engine = operations.OperationEngine(
@@ -86,6 +99,11 @@ class Lifecycle:
             return self.engine.submit(applications.START, aid, {"cloud": cloud}, requester)
         except errors.WrongState as error:
             raise errors.WrongState("Application already started") from error
+
+    def deploy(self, aid: int, cloud: str, wanted: Sequence[schema.Service], requester: str) -> operations.Operation:
+        """Begin to give an application that was never started its manager and these services."""
+        args = {"cloud": cloud, "services": [service.to_dict() for service in wanted]}
+        return self.engine.submit(deploy.DEPLOY, aid, args, requester)
 
     def stop(self, aid: int, requester: str) -> str:
         """Begin to stop an application, whatever it is doing; returns the operation's id, of the one under way if there is one."""
@@ -260,11 +278,13 @@ def install(director: runtime.Director) -> None:
     )
     store = opstore.DirectorStore(director.database, owner.name, POLICIES)
     rpc = managers.Managers(director.database, callers)
+    files = fetch.Files(config.state_dir / "manifests", fetch.Fetcher(private=config.fetch_private))
     lifecycle = Lifecycle(
-        parts, store, rpc, archives, workers=WORKERS_PER_START * config.operation_workers, holds=max(1, config.threads // 2)
+        parts, store, rpc, archives, files, workers=WORKERS_PER_START * config.operation_workers, holds=max(1, config.threads // 2)
     )
     director.components[NAME] = lifecycle
     director.on_exhausted(lifecycle.stop_all_of)
+    director.add_startup(lambda: files.keep_only(op.id for op in store.under_way()))
     director.add_startup(lifecycle.resume)
     director.add_loop("operations", ADOPT_INTERVAL, lifecycle.resume, everywhere=True)
     director.add_loop("sweeper", config.sweep_interval, lifecycle.sweeper.sweep)
