@@ -37,8 +37,13 @@ def delete(run: session.Session, app_name_or_id: str) -> None:
 
 @group.verb("list")
 def list_applications(run: session.Session) -> None:
-    """List your applications."""
-    run.out.table(COLUMNS, [row(a) for a in run.director.applications()], "No existing applications.")
+    """List your applications; with the reason of each that is in ERROR."""
+    found = run.director.applications()
+    data = [{**row(one), **({"reason": one.reason} if one.reason else {})} for one in found]
+    run.out.table(COLUMNS, [row(one) for one in found], "No existing applications.", data)
+    for one in found:
+        if one.status == "ERROR" and one.reason and run.out.form == "table":
+            run.out.warning(f"Application '{one.name}' is in ERROR: {one.reason}")
 
 
 @group.verb("rename", APP, grammar.argument("new_name"))
