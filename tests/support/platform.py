@@ -220,7 +220,7 @@ class Platform:
         return found
 
     def cloud_faults(self, **faults: Any) -> None:
-        """Have the cloud fail as told (see `clouds/dummy_faults.py`); without arguments, no longer."""
+        """Have the cloud fail as told (see `clouds/dummy/faults.py`); without arguments, no longer."""
         (self.directory / "cloud" / "faults.json").write_text(json.dumps(faults))
 
     # --- crashes -----------------------------------------------------------------------------------------------------

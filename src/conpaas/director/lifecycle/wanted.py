@@ -65,7 +65,7 @@ class WantedNode:
 def cloud_name(given: Any) -> str:
     """The inside name of a cloud: nothing, `None` and `default` all mean the first configured one."""
     if given in (None, "", "default", "None", False):
-        return node.DEFAULT_CLOUD
+        return node.INNER_DEFAULT_CLOUD
     if not isinstance(given, str) or not _CLOUD.match(given):
         raise errors.InvalidArgument(f"{given!r} is not the name of a cloud.")
     return given
