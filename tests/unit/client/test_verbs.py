@@ -165,6 +165,15 @@ def test_tables_keep_their_shape(cps: Any) -> None:
     )
 
 
+def test_an_application_in_error_says_why(cps: Any, wire: Any) -> None:
+    lost = {"aid": 1, "name": "shop", "manager": None, "cloud": "iaas", "status": "ERROR", "reason": "The cloud has lost it."}
+    wire.director["/listapp"] = [lost]
+    done = cps("application list")
+    assert done.out.splitlines()[-1].endswith("ERROR")
+    assert "Application 'shop' is in ERROR: The cloud has lost it." in done.err
+    assert json.loads(cps("application list -o json").out)[0]["reason"] == "The cloud has lost it."
+
+
 def test_application_info(cps: Any) -> None:
     assert cps("application get_info shop").out == (
         "Application name: shop\nApplication id: 1\nManager states:\n\tApplication manager: RUNNING\n"

@@ -37,7 +37,7 @@ def delete(run: session.Session, app_name_or_id: str) -> None:
 
 @group.verb("list")
 def list_applications(run: session.Session) -> None:
-    """List your applications; with the reason of each that is in ERROR."""
+    """List your applications."""
     found = run.director.applications()
     data = [{**row(one), **({"reason": one.reason} if one.reason else {})} for one in found]
     run.out.table(COLUMNS, [row(one) for one in found], "No existing applications.", data)
