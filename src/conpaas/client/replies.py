@@ -234,7 +234,7 @@ class StateChange:
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """An operation of a manager. `step` is the one under way: the first not done yet, or the last recorded."""
+    """An operation of a manager. `step` is the one under way: the first not done yet, or the last recorded; `note` the latest note."""
 
     id: str
     kind: str
@@ -242,6 +242,7 @@ class Operation:
     step: str
     error: str
     started: float = 0.0
+    note: str = ""
 
     @classmethod
     def read(cls, value: object) -> Operation:
@@ -250,6 +251,7 @@ class Operation:
         steps = [mapping(step, "a step") for step in sequence(reply.get("steps") or [], "a list of steps")]
         unfinished = [step for step in steps if text(step.get("status")).lower() not in ("done", "undone")]
         current = unfinished[0] if unfinished else (steps[-1] if steps else {})
+        notes = [mapping(note, "a note") for note in sequence(reply.get("notes") or [], "a list of notes")]
         return cls(
             id=text(reply.get("operationId", reply.get("id"))),
             kind=text(reply.get("kind")),
@@ -257,6 +259,7 @@ class Operation:
             step=text(current.get("name")),
             error=text(reply.get("error", reply.get("reason"))),
             started=number(reply.get("started")),
+            note=text(notes[-1].get("text")) if notes else "",
         )
 
     @property

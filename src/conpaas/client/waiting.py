@@ -118,8 +118,10 @@ def operation_outcome(operation: replies.Operation) -> Outcome | None:
 
 
 def describe(operation: replies.Operation) -> str:
-    """An operation's step for a person: `push code`, or `undoing: push code`."""
+    """What an operation is doing, for a person: its step (`push code`, `undoing: push code`), and the latest that it tells itself."""
     step = operation.step.replace("_", " ")
+    if operation.note and operation.status != "UNDOING":
+        return f"{step}: {operation.note}"
     return f"undoing: {step}" if operation.status == "UNDOING" else step
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc, orm
 
 from conpaas.core import errors, operations, params
-from conpaas.director import auth, endpoint, inventory, models, runtime
+from conpaas.director import auth, endpoint, inventory, models, opstore, runtime
 from conpaas.director.lifecycle import component, wanted
 
 blueprint = flask.Blueprint("applications", __name__)
@@ -69,7 +69,10 @@ def listapp(*, caller: auth.Caller) -> list[dict[str, Any]]:
     with runtime.current().database.reader() as session:
         query = sa.select(models.Application).where(models.Application.user_id == caller.uid).order_by(models.Application.aid)
         found = session.scalars(query).all()
-    under_way = {op.target: op for op in component.current().store.under_way()}
+    store = component.current().store
+    # What the whole application is doing counts more than what its services ask for meanwhile.
+    running = [*store.under_way(modes=[opstore.Mode.SHARED]), *store.under_way(modes=[opstore.Mode.EXCLUSIVE, opstore.Mode.PREEMPTIVE])]
+    under_way = {op.target: op for op in running}
     return [as_dict(application, under_way.get(application.aid)) for application in found]
 
 

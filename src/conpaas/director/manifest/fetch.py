@@ -106,6 +106,9 @@ class Fetcher:
         timer.daemon = True
         timer.start()
         try:
+            connection.connect()
+            if expired.is_set():  # before there was anything to cut
+                raise TimeoutError
             where = parse.urlunsplit(("", "", parse.quote(parts.path or "/", safe=_SAFE), parse.quote(parts.query, safe=_SAFE), ""))
             connection.request("GET", where, headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "ConPaaS"})
             response = connection.getresponse()
