@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import re
 from typing import Any
 
 import hypothesis
@@ -144,6 +146,16 @@ def test_what_is_said_about_a_broken_manifest(text: str, said: str) -> None:
 def test_too_many_services_are_refused() -> None:
     with pytest.raises(errors.InvalidArgument, match="at most 50 services"):
         parse({"Application": "a", "Services": [{"Type": "helloworld"}] * 51})
+
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+EXAMPLES = {path.name: path.read_text() for path in sorted((ROOT / "misc" / "examples").glob("*.mnf"))}
+EXAMPLES["manifest.md"] = re.findall(r"```json\n(.*?)```", (ROOT / "docs/reference/manifest.md").read_text(), re.DOTALL)[0]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_are_valid(name: str) -> None:
+    assert all(one.start for one in schema.parse(EXAMPLES[name]).services)
 
 
 JSON = strategies.recursive(
