@@ -139,8 +139,8 @@ class Fetcher:
         allowed = [address for address in addresses if self.private or is_public(address)]
         if not allowed:
             raise errors.InvalidArgument(
-                f"{host} has the address {addresses[0]}, which is not a public one; the Director does not fetch from there.",
-                hint="The operator can permit it with FETCH_PRIVATE = yes in the section [director].",
+                f"{host} has the address {addresses[0]}, which is not a public one; the Director fetches from there only if its operator "
+                "sets FETCH_PRIVATE = yes."
             )
         return self._first(allowed, port)
 
