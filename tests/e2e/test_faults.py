@@ -262,7 +262,7 @@ def test_a_manager_that_dies_alone_comes_back_with_what_it_knew(platform: platfo
 
 
 def test_an_application_whose_manager_is_lost_says_so_and_can_be_started_again(platform: platforms.Platform) -> None:
-    Service(platform).started(more=1)
+    service = Service(platform).started(more=1)
     lost = manager_of(platform)
     consistency.kill_vm(platform, lost)
     platforms.until(lambda: consistency.application_status(platform, APP) == "ERROR", "the application is in ERROR")
@@ -271,7 +271,7 @@ def test_an_application_whose_manager_is_lost_says_so_and_can_be_started_again(p
     assert "lost the application's manager" in platform.cps("application", "list").err
     listed = platform.cps("service", "list", "-a", APP)
     assert "Traceback" not in listed.err
-    refused(platform.cps("service", "get_state", APP, "1", check=False))
+    refused(service.cps("get_state", check=False))
     platform.cps("--yes", "application", "stop", APP)
     assert platform.vms() == []
     consistency.assert_consistent(platform)

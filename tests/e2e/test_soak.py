@@ -90,7 +90,7 @@ def kill_something(platform: platforms.Platform, chance: random.Random) -> str:
         assert platform.process is not None
         platform.process.kill()
         return kind
-    vms = [vm for vm in platform.vms() if vm["role"] == kind]
+    vms = [vm for vm in platform.vms() if (vm["role"] == "manager") == (kind == "manager")]
     if not vms:
         return f"no {kind}"
     victim = chance.choice(vms)
