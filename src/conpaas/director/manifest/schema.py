@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-import jsonschema
+from typing import TYPE_CHECKING, Any
 
 from conpaas.core import data_urls, errors, params, services
+
+if TYPE_CHECKING:
+    import jsonschema
 
 MAX_TEXT = 4 * 1024 * 1024
 """Characters of a manifest."""
@@ -156,6 +157,8 @@ def _texts(raw: Any) -> Iterable[str]:
 
 def _check(raw: Any, schema: Mapping[str, Any], where: str) -> None:
     """Validate against a schema; the first error, in the order of the document, is raised."""
+    import jsonschema  # only Directors that get manifests need it in memory
+
     validator = jsonschema.Draft202012Validator(schema)
     found = sorted(validator.iter_errors(raw), key=lambda error: [str(part) for part in error.absolute_path])
     if found:
