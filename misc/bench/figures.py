@@ -14,6 +14,7 @@ import logging
 import os
 import pathlib
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,6 +91,7 @@ def main() -> int:
     options = parser.parse_args()
     wanted = options.only or GROUPS
     logging.disable(logging.CRITICAL)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the platform is removed then, too
     about = machine()
     print(
         "machine: {cores} × {processor}, {memory_gb} GB, Linux {kernel}, Python {python}, load before {load_before:.2f}".format(**about),
