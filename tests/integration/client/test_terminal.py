@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+
+PATIENCE = 60
+"""Seconds without a word from the program after which a test gives up."""
 
 
 class Terminal:
@@ -43,6 +47,8 @@ class Terminal:
         return self.process.wait(timeout=30)
 
     def _read(self) -> str:
+        ready, _, _ = select.select([self.descriptor], [], [], PATIENCE)
+        assert ready, f"nothing more came within {PATIENCE} s: {self.shown!r}"
         with contextlib.suppress(OSError):
             return os.read(self.descriptor, 65536).decode("utf-8", "replace")
         return ""
