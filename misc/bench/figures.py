@@ -57,7 +57,7 @@ def scale(quick: bool) -> list[Figure]:
     for operation in ("add", "remove", "watch"):
         name = f"{operation}_ms_per_node"
         few, many = (sorted(run[name] for run in runs[size])[len(runs[size]) // 2] for size in sizes)
-        notes = f"{few:.2f} ms per node of 10, {many:.2f} ms per node of 1,000"
+        notes = f"{few:.2f} ms of CPU per node of 10, {many:.2f} ms per node of 1,000"
         found.append(Figure(f"operation on simulated nodes: {operation}, 1,000 : 10", "scale", many / few, "×", 1.3, notes=notes))
     return found
 
