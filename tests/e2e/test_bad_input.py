@@ -189,14 +189,18 @@ def pester_director(targets: Targets, entry: endpoint.Endpoint) -> None:
     address, tls = targets.peers["director"]
     manager = tenants.of_vm(targets.platform, targets.app.manager, "manager")
     caller = manager if entry.auth == "manager" else tls
-    with wire.connect(address, caller) as connection:
+    with contextlib.ExitStack() as opened:
+        connection = opened.enter_context(wire.connect(address, caller))
         for aid in (str(NOTHING), "0", str(10**30), str(2**63)) if "<int:aid>" in entry.rule else ("",):
             path = directory.address(entry, aid=aid, service_type="generic", cloud="nowhere", kind="js")
             for arguments in nonsense(entry.params):
                 fields = {name: value if isinstance(value, str | bytes) else json.dumps(value) for name, value in arguments.items()}
                 fields = {name: value for name, value in fields.items() if value != "\ud800"}
                 connection.sendall(wire.form(path, fields).replace(b"Connection: close\r\n", b"", 1))
-                assert_plain(wire.read_reply(connection), f"{path} {str(arguments)[:200]}")
+                reply = wire.read_reply(connection)
+                assert_plain(reply, f"{path} {str(arguments)[:200]}")
+                if reply.headers.get("connection") == "close":
+                    connection = opened.enter_context(wire.connect(address, caller))
 
 
 # Requests

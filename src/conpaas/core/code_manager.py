@@ -71,7 +71,8 @@ class CodeManager(manager.BaseManager):
 
     def on_apply_manifest(self, fields: dict[str, Any], caller: identity.PeerIdentity | None) -> dict[str, Any]:
         """`Archive` holds the reply to the archive's upload."""
-        version_id = str(fields["Archive"]["codeVersionId"])
+        uploaded = params.check_arguments((params.Param("Archive", params.Mapping()),), fields)["archive"]
+        version_id = params.check_arguments((params.Param("codeVersionId", _VERSION),), uploaded)["code_version_id"]
         if self.code.current().id == version_id:
             return {}
         return self.enable_version(version_id, caller)

@@ -88,7 +88,7 @@ def test_connections_are_kept_and_used_again(running: Any, caller: client.RpcCli
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_replaced(start: Any, pki: Any, service: Any) -> None:
-    running = start(idle_timeout=0.05)
+    running = start(idle_timeout=1.0)
     caller = client.RpcClient(pki.issue("user", UID, 0), identity.expect_manager(UID))
     assert caller.post(running.address, "count") == 1
     pool = next(iter(_pools(caller)))

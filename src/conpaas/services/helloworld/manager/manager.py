@@ -83,7 +83,8 @@ class HelloWorldManager(manager.BaseManager):
     # Manifests
 
     def on_apply_manifest(self, fields: dict[str, Any], caller: identity.PeerIdentity | None) -> dict[str, Any]:
-        return self.set_string(fields["String"], caller)
+        given = params.check_arguments((params.Param("String", helloworld.TEXT),), fields)
+        return self.set_string(given["string"], caller)
 
     def on_export_manifest(self, limit: int) -> dict[str, Any]:
         return {"String": self._string()} if "string" in self.settings else {}
