@@ -191,7 +191,7 @@ def pester_director(targets: Targets, entry: endpoint.Endpoint) -> None:
     caller = manager if entry.auth == "manager" else tls
     with contextlib.ExitStack() as opened:
         connection = opened.enter_context(wire.connect(address, caller))
-        for aid in (str(NOTHING), "0", str(10**30), str(2**63)) if "<int:aid>" in entry.rule else ("",):
+        for aid in (str(NOTHING), "0", str(10**30), str(2**63)) if "aid>" in entry.rule or "<appid>" in entry.rule else ("",):
             path = directory.address(entry, aid=aid, service_type="generic", cloud="nowhere", kind="js")
             for arguments in nonsense(entry.params):
                 fields = {name: value if isinstance(value, str | bytes) else json.dumps(value) for name, value in arguments.items()}

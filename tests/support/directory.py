@@ -19,7 +19,7 @@ def entry(rule: str) -> endpoint.Endpoint:
 
 def address(declared: endpoint.Endpoint, **parts: object) -> str:
     """The path of an endpoint, its placeholders filled in."""
-    path = declared.rule
+    path = declared.rule.replace("<appid>", "<int:aid>")
     for name, value in parts.items():
         path = path.replace(f"<{name}>", str(value)).replace(f"<int:{name}>", str(value))
     assert "<" not in path, f"tell this test what to put into {declared.rule}"
