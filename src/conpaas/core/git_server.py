@@ -25,6 +25,11 @@ _START_TIMEOUT = 20.0
 _NO_LOGIN = ("nologin", "false")
 
 
+def default_port(places: paths.Paths) -> int:
+    """The usual port in a VM of its own; another where the machine may have an sshd already, or where the port is not to be had."""
+    return 22 if os.getuid() == 0 and places.root == pathlib.Path("/") else 2022
+
+
 class GitServer:
     """The git server of an application manager. Constructing it touches nothing; `start` makes and starts what is missing."""
 
@@ -37,7 +42,7 @@ class GitServer:
         self.keys = git_keys.AuthorizedKeys(self.home / "authorized_keys")
         self.user = config.get(section, "GIT_USER", pwd.getpwuid(os.getuid()).pw_name)
         self.address = config.get(section, "MY_IP", "0.0.0.0")
-        self.port = config.get_int(section, "GIT_SSH_PORT", 22 if os.getuid() == 0 else 2022, minimum=1, maximum=65535)
+        self.port = config.get_int(section, "GIT_SSH_PORT", default_port(places), minimum=1, maximum=65535)
         self._max_push = config.get_int(section, "GIT_MAX_PUSH", MAX_PUSH, minimum=1)
 
     @property
