@@ -1,0 +1,1 @@
+"""The agent of web hosting services: one class per role of a node."""
