@@ -1,0 +1,151 @@
+"""What a member does when its disk fills up, and when there is room again."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from conpaas.core import errors, file
+from conpaas.services.mysql.agent import room
+
+MB = 1024 * 1024
+
+
+class Server:
+    """A server on a disk of 1000 MB."""
+
+    def __init__(self) -> None:
+        self.free = 500
+        self.running = True
+        self.others = True
+        self.stuck = False
+        self.did: list[str] = []
+
+    def measure(self) -> room.Room | None:
+        return room.Room(1000 * MB, self.free * MB)
+
+    def working(self) -> bool:
+        return self.running
+
+    def stand_aside(self, aside: bool) -> None:
+        if self.stuck:
+            raise errors.Unreachable("The database server does not answer.")
+        self.did.append(f"aside {aside}")
+
+    def end(self) -> None:
+        self.running = False
+        self.did.append("end")
+
+    def begin(self) -> None:
+        self.running = True
+        self.did.append("begin")
+
+    def others_in_step(self) -> bool:
+        return self.others
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def keeper(server: Server, tmp_path: pathlib.Path) -> room.Keeper:
+    return room.Keeper(file.Notes(tmp_path / "notes.json"), server)
+
+
+def test_nothing_happens_while_there_is_room(server: Server, keeper: room.Keeper) -> None:
+    keeper.look()
+    server.free = 51
+    keeper.look()
+    assert server.did == []
+
+
+def test_others_go_on_without_a_member_that_has_little_room(server: Server, keeper: room.Keeper) -> None:
+    server.free = 49
+    keeper.look()
+    assert server.did == ["aside True"]
+    server.free = 60  # not enough to come back and be out again at once
+    keeper.look()
+    server.free = 76
+    keeper.look()
+    assert server.did == ["aside True", "aside False"]
+
+
+def test_a_server_that_started_again_stands_aside_again(server: Server, keeper: room.Keeper) -> None:
+    server.free = 10
+    keeper.look()
+    keeper.look()
+    assert server.did == ["aside True"] * 2
+
+
+def test_the_last_one_in_step_stays(server: Server, keeper: room.Keeper) -> None:
+    server.others = False
+    server.free = 1
+    keeper.look()
+    assert server.did == []
+    server.others = True
+    keeper.look()
+    server.others = False
+    keeper.look()
+    assert server.did == ["aside True", "aside False"]
+
+
+def test_a_server_that_holds_up_the_others_is_ended_until_there_is_room(server: Server, keeper: room.Keeper) -> None:
+    server.free, server.stuck = 1, True
+    keeper.look()
+    assert (server.did, keeper.ended) == (["end"], True)
+    keeper.look()
+    server.others = False
+    keeper.look()
+    assert server.did == ["end"], "it is not brought back to a full disk"
+    server.free, server.stuck = 100, False
+    keeper.look()
+    assert (server.did, keeper.ended) == (["end", "begin"], False)
+
+
+def test_a_server_that_does_not_answer_for_another_reason_is_left_alone(server: Server, keeper: room.Keeper) -> None:
+    server.free, server.stuck = 30, True
+    with pytest.raises(errors.Unreachable):
+        keeper.look()
+    assert server.running
+
+
+def test_an_order_that_was_cut_off_is_taken_back(server: Server, keeper: room.Keeper, tmp_path: pathlib.Path) -> None:
+    server.free, server.stuck = 30, True
+    with pytest.raises(errors.Unreachable):
+        keeper.look()
+    server.free, server.stuck = 500, False
+    room.Keeper(file.Notes(tmp_path / "notes.json"), server).look()
+    assert server.did == ["aside False"]
+
+
+def test_a_server_that_does_not_run_is_told_later(server: Server, keeper: room.Keeper) -> None:
+    server.free = 10
+    keeper.look()
+    server.free, server.running = 500, False
+    keeper.look()
+    server.running = True
+    keeper.look()
+    assert server.did == ["aside True", "aside False"]
+
+
+def test_a_stopped_server_is_none_of_its_business(server: Server, keeper: room.Keeper) -> None:
+    server.free, server.running = 1, False
+    keeper.look()
+    assert server.did == []
+
+
+def test_what_was_done_is_known_after_a_restart_of_the_agent(server: Server, keeper: room.Keeper, tmp_path: pathlib.Path) -> None:
+    server.free, server.stuck = 1, True
+    keeper.look()
+    again = room.Keeper(file.Notes(tmp_path / "notes.json"), server)
+    assert again.ended
+    server.free = 500
+    again.look()
+    assert server.did == ["end", "begin"]
+
+
+def test_it_says_how_much_is_left() -> None:
+    assert str(room.Room(974 * MB, 3 * MB)) == "3 of 974 MB are left on its disk"
