@@ -10,7 +10,7 @@ from setuptools.command import build_py
 
 ROOT = pathlib.Path(__file__).parent
 RUNTIME_TREES = ("config", "scripts", "misc/completion", "misc/examples")
-CLIENT_OBJECTS = ("user", "cloud", "application", "service", "director", "helloworld", "generic")
+CLIENT_OBJECTS = ("user", "cloud", "application", "service", "director", "helloworld", "generic", "php", "java", "mysql")
 
 
 class BuildWithRuntimeFiles(build_py.build_py):
@@ -37,7 +37,14 @@ setuptools.setup(
     python_requires=">=3.11",
     package_dir={"": "src"},
     packages=setuptools.find_packages("src"),
-    package_data={"": ["*.cfg", "*.j2", "*.sh", "*.html", "*.css", "*.js", "*.mako", "*.ini", "*.sql", "py.typed", "*.tmpl"]},
+    package_data={
+        "": [
+            *("*.cfg", "*.j2", "*.sh", "*.html", "*.css", "*.js", "*.mako", "*.ini", "*.sql", "py.typed", "*.tmpl"),
+            *("templates/*.j2", "resources/*.php", "resources/java/*.java"),
+            *("templates/**/*.html", "static/*.css", "static/*.js", "static/*.svg"),
+        ],
+        "conpaas.director.ready_made": ["*/application.json", "*/site/*"],
+    },
     cmdclass={"build_py": BuildWithRuntimeFiles},
     install_requires=[
         "cheroot>=11.0",
@@ -53,21 +60,34 @@ setuptools.setup(
         "cryptography>=42",
         "python-multipart>=0.0.20",
         "jsonschema>=4.20",
+        "cronsim>=2.5",
+        "pymysql>=1.1",
+        "authlib>=1.6",
+        "joserfc>=1.0",
+        "starlette>=0.45",
+        "uvicorn>=0.34",
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.1"],
         "mariadb": ["pymysql>=1.1"],
         "test": [
             "pytest>=8.2",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.6",
             "mypy>=1.11",
             "types-requests>=2.32",
             "types-jsonschema>=4.20",
+            "types-pymysql>=1.1",
+            "pycurl>=7.46",
+            "types-pycurl>=7.45",
             "psutil>=5.9",
             "import-linter>=2.0",
             "psycopg[binary]>=3.1",
             "pymysql>=1.1",
+            "aiosmtpd>=1.4.6",
+            "playwright>=1.49",
+            "axe-playwright-python>=0.1.4",
         ],
     },
     entry_points={
@@ -77,16 +97,23 @@ setuptools.setup(
             "cpsclient = conpaas.client.classic:main",
             "cps-new-service = conpaas.testing.scaffold:main",
             "cpsdirector = conpaas.director.main:main",
+            "cpsfrontend = conpaas.frontend.main:main",
             "default-cpsmanager = conpaas.core.manager_daemon:main",
             "default-cpsagent = conpaas.core.agent_daemon:main",
         ],
         "conpaas.services": [
             "helloworld = conpaas.services.helloworld:SERVICE",
             "generic = conpaas.services.generic:SERVICE",
+            "mysql = conpaas.services.mysql:SERVICE",
+            "php = conpaas.services.php:SERVICE",
+            "java = conpaas.services.java:SERVICE",
         ],
         "conpaas.cli": [
             "helloworld = conpaas.services.helloworld.cli:verbs",
             "generic = conpaas.services.generic.cli:verbs",
+            "php = conpaas.services.php.cli:verbs",
+            "java = conpaas.services.java.cli:verbs",
+            "mysql = conpaas.services.mysql.cli:verbs",
         ],
     },
 )

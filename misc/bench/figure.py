@@ -21,8 +21,8 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """Measured to target."""
-        return None if self.target is None else self.value / self.target
+        """Measured to target; None where there is no target, or where it is zero."""
+        return self.value / self.target if self.target else None
 
     @property
     def verdict(self) -> str:

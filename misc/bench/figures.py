@@ -21,12 +21,15 @@ import tempfile
 import time
 from typing import Any
 
+import frontend
 import manager as simulated
+import mysql
 import on_platform
+import web
 from figure import Figure
 
 HERE = pathlib.Path(__file__).parent
-GROUPS = ("scale", *on_platform.GROUPS)
+GROUPS = ("scale", *on_platform.GROUPS, *web.GROUPS, *mysql.GROUPS, *frontend.GROUPS)
 
 
 def machine() -> dict[str, Any]:
@@ -102,6 +105,17 @@ def main() -> int:
     if on_it:
         with tempfile.TemporaryDirectory(prefix="conpaas-bench-", dir=options.directory) as directory:
             figures += on_platform.measure(pathlib.Path(directory), options.net, on_it, options.quick)
+    of_sites = [group for group in web.GROUPS if group in wanted]
+    if of_sites:
+        with tempfile.TemporaryDirectory(prefix="conpaas-bench-", dir=options.directory) as directory:
+            figures += web.measure(pathlib.Path(directory), options.net, of_sites, options.quick)
+    of_databases = [group for group in mysql.GROUPS if group in wanted]
+    if of_databases:
+        with tempfile.TemporaryDirectory(prefix="conpaas-bench-", dir=options.directory) as directory:
+            figures += mysql.measure(pathlib.Path(directory), options.net, of_databases, options.quick)
+    if set(frontend.GROUPS) & set(wanted):
+        with tempfile.TemporaryDirectory(prefix="conpaas-bench-", dir=options.directory) as directory:
+            figures += frontend.measure(pathlib.Path(directory), options.net, list(frontend.GROUPS), options.quick)
     print(table(figures))
     missed = [figure for figure in figures if figure.verdict == "MISSED"]
     if options.json:

@@ -6,6 +6,6 @@ function __conpaas
     set -lx COMP_CWORD (count $words)
     $words[1] 2>/dev/null | string replace -rf '^plain,' ''
 end
-for program in cps-tools cps-user cps-cloud cps-application cps-service cps-director cps-generic cps-helloworld
+for program in cps-tools cps-user cps-cloud cps-application cps-service cps-director cps-generic cps-helloworld cps-java cps-mysql cps-php
     complete --command $program --arguments '(__conpaas)'
 end

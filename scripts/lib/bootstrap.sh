@@ -67,6 +67,15 @@ wait_until() { # wait_until SECONDS COMMAND… — polls ten times a second
 
 # --- OS packages ------------------------------------------------------------------------------------------------------
 
+# What web hosting runs on: nginx, php-fpm with the extensions that applications expect, Tomcat with a compiler for JSP, Redis for sessions.
+# shellcheck disable=SC2034 # used by those who source this
+WEB_PACKAGES=(nginx-light php8.2-fpm php8.2-cli php8.2-bcmath php8.2-curl php8.2-gd php8.2-intl php8.2-mbstring php8.2-mysql php8.2-sqlite3 php8.2-xml
+    php8.2-zip php-redis tomcat10-user libecj-java openjdk-17-jre-headless redis-server logrotate)
+
+# What databases run on: MariaDB with Galera and what its transfers of data need, HAProxy, compression of dumps.
+# shellcheck disable=SC2034 # used by those who source this
+MYSQL_PACKAGES=(mariadb-server galera-4 mariadb-backup stunnel4 socat rsync haproxy zstd xz-utils iproute2 procps logrotate)
+
 package_installed() { dpkg-query -W -f='${db:Status-Status}\n' "$1" 2>/dev/null | grep -qxE 'installed|triggers-(pending|awaited)'; }
 
 missing_packages() { # prints those of its arguments that are not installed
@@ -78,7 +87,30 @@ as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
 
 # The packages bring daemons that Debian starts and enables by itself. ConPaaS runs its own copies on addresses of its own, so those
 # of the packages are neither started now nor enabled at the next boot; daemons that were there before are left as they are.
-POLICY=/usr/sbin/policy-rc.d
+UNIT_PLACES=${UNIT_PLACES:-/etc/systemd/system /lib/systemd/system}
+SYSTEMD=${SYSTEMD:-/run/systemd/system} # is there where systemd runs
+
+units_of() { # units_of PACKAGE… — the units that come with packages, or with those that they bring along
+    local package
+    for package in "$@"; do
+        case $package in
+            openssh-server) echo ssh ;;
+            mariadb-server) echo mariadb ;;
+            nginx-light) echo nginx ;;
+            redis-server | postgresql | php8.2-fpm | haproxy | stunnel4 | rsync) echo "$package" ;;
+        esac
+    done
+}
+
+new_units() { # new_units PACKAGE… — those of the packages' units that this machine does not have yet
+    local unit place
+    for unit in $(units_of "$@"); do
+        for place in $UNIT_PLACES; do [ ! -e "$place/$unit.service" ] || continue 2; done
+        printf '%s\n' "$unit"
+    done
+}
+
+POLICY=${POLICY:-/usr/sbin/policy-rc.d}
 POLICY_MARK='# of ConPaaS, while it installs packages'
 
 deny_starts() {
@@ -100,35 +132,41 @@ get_packages() { # get_packages PACKAGE… — mends first what an interrupted i
 }
 
 install_packages() { # install_packages PACKAGE…
-    local missing log=$STATE/apt.log status=0
+    local missing units log=$STATE/apt.log status=0
     command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
         die "This is not Debian or a relative of it: there is no apt-get." "Use a machine or a container with Debian 12 or newer."
     mapfile -t missing < <(missing_packages "$@")
-    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ ${#missing[@]} -eq 0 ]; then
+        disable_units >>"$log" 2>&1
+        return
+    fi
+    mapfile -t units < <(new_units "${missing[@]}")
     if [ "$(id -u)" -ne 0 ] && ! sudo -n true 2>/dev/null; then
-        die "These Debian packages are missing: ${missing[*]}." "Ask for them once with:  sudo apt-get install --no-install-recommends ${missing[*]}"
+        die "These Debian packages are missing: ${missing[*]}." "Ask for them once with:  sudo apt-get install --no-install-recommends ${missing[*]}$(disabling "${units[@]}")"
     fi
     say "Installing Debian packages: ${missing[*]}"
     CLEANUP+=(allow_starts)
     deny_starts
     : >"$log"
+    [ ${#units[@]} -eq 0 ] || printf '%s\n' "${units[@]}" >>"$STATE/new-units"
     apt_get update >>"$log" 2>&1 || note "apt-get update had trouble (see $log); going on with the lists that there are."
     get_packages "${missing[@]}" >>"$log" 2>&1 || status=$?
     allow_starts
     [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}: $(grep '^E: ' "$log" | tail -n 1 | grep . || tail -n 1 "$log")" "All its words are in $log."
-    disable_units "${missing[@]}" >>"$log" 2>&1
+    disable_units >>"$log" 2>&1
 }
 
-disable_units() { # disable_units PACKAGE… — the units of packages that were just installed
-    local package
-    [ -d /run/systemd/system ] || return 0
-    for package in "$@"; do
-        case $package in
-            openssh-server) as_root systemctl disable --now ssh ;;
-            mariadb-server) as_root systemctl disable --now mariadb ;;
-            redis-server | postgresql) as_root systemctl disable --now "$package" ;;
-        esac || note "Could not disable the service of $package."
-    done
+disabling() { # disabling UNIT… — what to add to the command that somebody else is to type
+    [ $# -eq 0 ] || [ ! -d "$SYSTEMD" ] || printf ' && sudo systemctl disable --now %s' "$*"
+}
+
+disable_units() { # the units in $STATE/new-units, which were not there before; an interrupted run leaves them to the next one
+    local unit
+    [ -e "$STATE/new-units" ] || return 0
+    while read -r unit && [ -d "$SYSTEMD" ]; do
+        as_root systemctl disable --now "$unit" </dev/null || note "Could not disable the service $unit."
+    done <"$STATE/new-units"
+    rm -f "$STATE/new-units"
 }
 
 # --- virtual environment ----------------------------------------------------------------------------------------------

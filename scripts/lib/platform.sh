@@ -5,8 +5,8 @@
 #   director/  its database, CA, log, cloud   client/      the command line's configuration and certificates
 #   bin/       the commands, configured       credentials  the user's name and password
 
-PACKAGES=(python3-venv runit openssh-server openssh-client git curl openssl redis-server redis-tools util-linux e2fsprogs)
-MEGABYTES=700 # of disk that a first run needs
+PACKAGES=(python3-venv runit openssh-server openssh-client git curl openssl redis-tools util-linux e2fsprogs "${WEB_PACKAGES[@]}" "${MYSQL_PACKAGES[@]}")
+MEGABYTES=1100 # of disk that a first run needs
 DEFAULT_ADDRESS=127.0.0.1:5555
 DEFAULT_NETWORK=127.100.0.0/16
 ADDRESS='' # of the Director, HOST:PORT, when the person named one
@@ -21,6 +21,7 @@ place_platform() { # to be called when STATE is settled
 setting() { sed -n "s/^$1 *= *//p" "$DIRECTOR/director.cfg" 2>/dev/null | head -n 1; }
 credential() { sed -n "s/^$1 *= *//p" "$STATE/credentials"; }
 director_url() { setting DIRECTOR_URL; }
+frontend_setting() { sed -n "/^\[frontend\]/,/^\[/s/^$1 *= *//p" "$DIRECTOR/director.cfg" 2>/dev/null | head -n 1; }
 ports() { "$PYTHON" "$ROOT/scripts/lib/ports.py" "$@"; }
 
 supervisor_pid() { # prints the process id of the runsvdir of this state directory, and only of this one
@@ -36,6 +37,21 @@ director_supervised() { sv status "$SERVICE" 2>/dev/null | grep -q '^run:'; }
 director_answers() {
     curl --silent --fail --max-time 5 --noproxy '*' --cacert "$DIRECTOR/certs/ca_cert.pem" --output /dev/null "$(director_url)/version"
 }
+
+frontend_url() { # where people find the web pages; fails if this Director has none
+    local host port
+    case $(frontend_setting ENABLED) in no | false | off | 0) return 1 ;; esac
+    host=$(frontend_setting BIND) port=$(frontend_setting PORT)
+    printf 'http://%s:%s/' "${host:-$(frontend_host "$(director_url)")}" "${port:-8080}"
+}
+
+frontend_host() { # frontend_host URL — the Director's address, if it is a loopback address
+    local host=${1#https://}
+    host=${host%:*}
+    case $host in 127.*) printf '%s' "$host" ;; *) printf 127.0.0.1 ;; esac
+}
+
+frontend_answers() { curl --silent --fail --max-time 5 --noproxy '*' --output /dev/null "$(frontend_url)health"; }
 
 platform_runs() { [ -s "$DIRECTOR/director.cfg" ] && supervisor_pid >/dev/null && director_supervised && director_answers; }
 
@@ -61,7 +77,7 @@ free_ports() { # sets manager_port and agent_port: the usual ones, unless this u
 }
 
 configure_director() { # writes director.cfg, once
-    local address=${ADDRESS:-$DEFAULT_ADDRESS} network=${NETWORK:-$DEFAULT_NETWORK} manager_port agent_port
+    local address=${ADDRESS:-$DEFAULT_ADDRESS} network=${NETWORK:-$DEFAULT_NETWORK} manager_port agent_port pages pages_port
     if [ -s "$DIRECTOR/director.cfg" ]; then
         [ -z "$ADDRESS" ] || [ "https://$ADDRESS" = "$(director_url)" ] || die "The Director in $STATE is at $(director_url), not at $ADDRESS." "Begin anew:  $PROGRAM --reset,  or keep another one beside it:  --state DIR"
         [ -z "$NETWORK" ] || [ "$NETWORK" = "$(setting NETWORK)" ] || die "The VMs in $STATE have addresses of $(setting NETWORK), not of $NETWORK." "Begin anew:  $PROGRAM --reset,  or keep another one beside it:  --state DIR"
@@ -69,6 +85,8 @@ configure_director() { # writes director.cfg, once
     fi
     check_address "$address"
     free_ports "$network"
+    pages=$(frontend_host "https://$address")
+    pages_port=$(free_frontend_port "$pages") || die "No port is free for the web pages at $pages (tried 8080 and some others)." "Choose another address for the Director:  $PROGRAM --address 127.0.0.2:5555"
     (umask 027 && mkdir -p "$DIRECTOR")
     (
         umask 077
@@ -85,12 +103,26 @@ STATE_DIR = $DIRECTOR
 MANAGER_PORT = $manager_port
 AGENT_PORT = $agent_port
 
+[frontend]
+BIND = $pages
+PORT = $pages_port
+
 [iaas]
 DRIVER = dummy
 NETWORK = $network
 CONFIGURATION
     )
     mv "$DIRECTOR/director.cfg.new" "$DIRECTOR/director.cfg"
+}
+
+free_frontend_port() { # free_frontend_port HOST — prints a port for the web pages; fails if none is free
+    local port status
+    for port in 8080 8088 8089 8180 8181 8880 8881; do
+        status=0
+        ports holder "$1" "$port" >/dev/null 2>&1 || status=$?
+        [ "$status" -ne 1 ] || { printf '%s' "$port" && return; }
+    done
+    return 1
 }
 
 check_address() { # check_address HOST:PORT — dies naming what is in the way
@@ -136,6 +168,9 @@ start_director() {
     supervise_director
     wait_until 60 director_answers || die "The Director does not answer at $(director_url)." "Its last words are in $DIRECTOR/log/console/current."
     note "The Director answers at $(director_url)"
+    if frontend_url >/dev/null; then
+        wait_until 30 frontend_answers || note "The web pages at $(frontend_url) do not answer; $DIRECTOR/log/cpsdirector.log says why."
+    fi
 }
 
 # The password is on disk before the user exists, so that an interruption between the two loses neither.
@@ -207,7 +242,7 @@ on_cloud() { # on_cloud halt|destroy — works without director.cfg too, and wit
 delete_state() {
     local part
     on_cloud destroy || die "Some nodes could not be deleted." "Run the same command again."
-    for part in bin service director client credentials credentials.new init.log pip.log apt.log runsvdir.log demo venv; do rm -rf -- "${STATE:?}/$part"; done
+    for part in bin service director client credentials credentials.new init.log pip.log apt.log new-units runsvdir.log demo wordpress venv; do rm -rf -- "${STATE:?}/$part"; done
     rm -f -- "$STATE/lock"
     rmdir --ignore-fail-on-non-empty -- "$STATE" 2>/dev/null || true
     say "Deleted everything that quickstart made under $STATE"

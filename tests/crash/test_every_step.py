@@ -7,197 +7,49 @@ point, with failures and undoing, ends well too is tested in memory (tests/unit)
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+import pathlib
+from collections.abc import Callable
 
 import pytest
 
-from conpaas.core import data_urls, faults, lifecycle, services, volumes
+from conpaas.core import data_urls, faults
 from conpaas.director.lifecycle import component
 from conpaas.services.generic.manager import default_code
+from tests.crash import drives
 from tests.support import consistency
 from tests.support import platform as platforms
 
-APP = "demo"
 DEATHS = (faults.BEFORE, faults.AFTER)
 STABLE = {"INIT", "RUNNING", "STOPPED", "ERROR"}
 
-pytestmark = pytest.mark.usefixtures("platform")
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[platforms.Platform]:
-    directory = tmp_path_factory.mktemp("crash")
-    with platforms.platform(directory, 71, manager={"HEALTH_INTERVAL": "1", "NODE_LOST_AFTER": "4"}) as made:
-        made.cps("application", "create", APP)
-        made.cps("application", "start", APP)
-        yield made
-
-
-@dataclasses.dataclass
-class Stage:
-    """A service made for one test, and what a test does to it."""
-
-    platform: platforms.Platform
-    sid: str = ""
-
-    def add(self, kind: str = "generic") -> Stage:
-        before = self.sids()
-        self.platform.cps(kind, "add", APP)
-        self.sid = str(next(iter(self.sids() - before)))
-        return self
-
-    def started(self, kind: str = "generic", nodes: int = 1) -> Stage:
-        self.add(kind).cps("start")
-        if nodes > 1:
-            self.cps("add_nodes", "--count", str(nodes - 1))
-        return self
-
-    def cps(self, verb: str, *words: str, check: bool = True) -> platforms.Result:
-        return self.platform.cps("service", verb, APP, self.sid, *words, check=check)
-
-    def begin(self, verb: str, *words: str) -> None:
-        """Ask for something; the one who should answer may die of it."""
-        self.platform.cps("--no-wait", "--yes", "--timeout", "60", "service", verb, APP, self.sid, *words, check=False)
-
-    def sids(self) -> set[int]:
-        return {service["sid"] for service in self.platform.data("service", "list", "-a", APP)}
-
-    def state(self) -> str:
-        listed = {str(one["sid"]): one["status"] for one in self.platform.data("service", "list", "-a", APP)}
-        return str(listed.get(self.sid, "GONE"))
-
-    def nodes(self) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = self.platform.data("service", "list_nodes", APP, self.sid)
-        return listed
-
-
-# What each kind needs, how it is begun, and the state it must end in.
-
-
-def _start(stage: Stage) -> Callable[[], None]:
-    stage.add()
-    return lambda: stage.begin("start")
-
-
-def _stop(stage: Stage) -> Callable[[], None]:
-    stage.started(nodes=2)
-    return lambda: stage.begin("stop")
-
-
-def _add(stage: Stage) -> Callable[[], None]:
-    stage.started()
-    return lambda: stage.begin("add_nodes", "--count", "2")
-
-
-def _remove(stage: Stage) -> Callable[[], None]:
-    stage.started(nodes=3)
-    return lambda: stage.begin("remove_nodes", "--count", "1")
-
-
-def _replace(stage: Stage) -> Callable[[], None]:
-    stage.started(nodes=2)
-    victim = stage.nodes()[-1]
-    return lambda: consistency.kill_vm(stage.platform, victim["ip"])
-
-
-def _delete(stage: Stage) -> Callable[[], None]:
-    stage.started()
-    return lambda: stage.begin("remove")
-
-
-def _create(stage: Stage) -> Callable[[], None]:
-    return lambda: _add_service(stage)
-
-
-def _add_service(stage: Stage) -> None:
-    before = stage.sids()
-    stage.platform.cps("generic", "add", APP, check=False)
-    platforms.until(lambda: stage.sids() - before, "the Director learns of the new service")
-    stage.sid = str(max(stage.sids() - before))
-
-
-def _create_volume(stage: Stage) -> Callable[[], None]:
-    agent = stage.started().nodes()[0]["agent_id"]
-    words = ("--no-wait", "generic", "create_volume", APP, f"v{stage.sid}", "8", agent)
-    return lambda: _ignore(stage.platform.cps(*words, check=False))
-
-
-def _delete_volume(stage: Stage) -> Callable[[], None]:
-    agent = stage.started().nodes()[0]["agent_id"]
-    stage.platform.cps("generic", "create_volume", APP, f"v{stage.sid}", "8", agent)
-    words = ("--no-wait", "--yes", "generic", "delete_volume", APP, f"v{stage.sid}")
-    return lambda: _ignore(stage.platform.cps(*words, check=False))
-
-
-def _enable_code(stage: Stage) -> Callable[[], None]:
-    stage.started(nodes=2)
-    words = ("--no-wait", "generic", "enable_code", APP, stage.sid, "code-default")
-    return lambda: _ignore(stage.platform.cps(*words, check=False))
-
-
-def _run_script(stage: Stage) -> Callable[[], None]:
-    stage.started(nodes=2)
-    return lambda: _ignore(stage.platform.cps("--no-wait", "generic", "run", APP, stage.sid, check=False))
-
-
-def _set_string(stage: Stage) -> Callable[[], None]:
-    stage.started("helloworld", nodes=2)
-    return lambda: _ignore(stage.platform.cps("--no-wait", "helloworld", "set_string", APP, stage.sid, "moin", check=False))
-
-
-def _ignore(_result: platforms.Result) -> None:
-    """A command whose server dies may fail; what counts is how the operation ends."""
-
-
-MANAGER_KINDS = {
-    "start_service": (_start, "RUNNING"),
-    "stop_service": (_stop, "STOPPED"),
-    "add_nodes": (_add, "RUNNING"),
-    "remove_nodes": (_remove, "RUNNING"),
-    "replace_node": (_replace, "RUNNING"),
-    "remove_service": (_delete, "GONE"),
-    "add_service": (_create, "INIT"),
-    "create_volume": (_create_volume, "RUNNING"),
-    "delete_volume": (_delete_volume, "RUNNING"),
-    "enable_code": (_enable_code, "RUNNING"),
-    "execute_script": (_run_script, "RUNNING"),
-    "set_string": (_set_string, "RUNNING"),
-}
-# Begins in ERROR only, where nothing leads on purpose on a healthy platform.
-IN_MEMORY_ONLY = {"recover_service"}
-
-
-def manager_kinds() -> dict[str, list[str]]:
-    """Every kind of operation of a manager, with its steps."""
-    kinds = [*lifecycle.KINDS, volumes.CREATE, volumes.DELETE]
-    for name in ("generic", "helloworld"):
-        kinds += services.registry.get(name).load_manager().operations
-    return {kind.name: [step.name for step in kind.steps] for kind in kinds}
-
 
 def test_every_kind_of_operation_is_tested_here() -> None:
-    assert set(manager_kinds()) == set(MANAGER_KINDS) | IN_MEMORY_ONLY
+    assert drives.missing() == []
     assert set(component.KINDS) == set(DIRECTOR_KINDS)
 
 
-@pytest.mark.parametrize("kind", MANAGER_KINDS)
-def test_a_manager_that_dies_at_every_step(platform: platforms.Platform, kind: str) -> None:
-    prepare, final = MANAGER_KINDS[kind]
-    stage = Stage(platform)
-    begin = prepare(stage)
-    platform.arm("manager", kind, manager_kinds()[kind], DEATHS)
-    begin()
-    platforms.until(lambda: not platform.armed("manager"), f"the manager dies everywhere in {kind}, not at {platform.armed('manager')}")
-    platforms.until(lambda: stage.state() == final, f"{kind} ends in {final}, not in {stage.state()}")
-    consistency.assert_consistent(platform)
-    if final not in ("GONE", "INIT"):
-        platform.cps("--yes", "service", "remove", APP, stage.sid)
+@pytest.mark.parametrize("case", drives.with_managers(), ids=str)
+def test_a_manager_that_dies_at_every_step(platform: platforms.Platform, case: drives.Case) -> None:
+    drive = case.drive
+    assert drive is not None
+    stage = drives.Stage(platform, case.type)
+    begin = drive.prepare(stage)
+    with stage.users.meanwhile(stage) if drive.unnoticed else contextlib.nullcontext():
+        platform.arm("manager", case.kind.name, case.steps, case.deaths(faults.AFTER, faults.BEFORE))
+        begin()
+        platforms.until(lambda: not platform.armed("manager"), f"the manager dies everywhere in {case}, not at {platform.armed('manager')}")
+        stage.ends_in(drive.final)
+    stage.settle(drive.final)
 
 
 # The Director
+
+
+def _begin(platform: platforms.Platform, *words: str | pathlib.Path) -> None:
+    """Ask for something; the Director, who should answer, may die of it. What counts is how the operation ends."""
+    platform.cps("--no-wait", "--yes", *words, check=False)
 
 
 def _application(platform: platforms.Platform, name: str, *, start: bool) -> str:
@@ -210,7 +62,7 @@ def _application(platform: platforms.Platform, name: str, *, start: bool) -> str
 def _start_application(platform: platforms.Platform) -> tuple[Callable[[], None], Callable[[], bool]]:
     name = _application(platform, "starts", start=False)
     return (
-        lambda: _ignore(platform.cps("--no-wait", "application", "start", name, check=False)),
+        lambda: _begin(platform, "application", "start", name),
         lambda: consistency.application_status(platform, name) == "RUNNING",
     )
 
@@ -218,7 +70,7 @@ def _start_application(platform: platforms.Platform) -> tuple[Callable[[], None]
 def _stop_application(platform: platforms.Platform) -> tuple[Callable[[], None], Callable[[], bool]]:
     name = _application(platform, "stops", start=True)
     return (
-        lambda: _ignore(platform.cps("--no-wait", "--yes", "application", "stop", name, check=False)),
+        lambda: _begin(platform, "application", "stop", name),
         lambda: consistency.application_status(platform, name) == "STOPPED",
     )
 
@@ -226,7 +78,7 @@ def _stop_application(platform: platforms.Platform) -> tuple[Callable[[], None],
 def _delete_application(platform: platforms.Platform) -> tuple[Callable[[], None], Callable[[], bool]]:
     name = _application(platform, "goes", start=True)
     return (
-        lambda: _ignore(platform.cps("--no-wait", "--yes", "application", "delete", name, check=False)),
+        lambda: _begin(platform, "application", "delete", name),
         lambda: consistency.application_status(platform, name) == "ABSENT",
     )
 
@@ -235,29 +87,32 @@ def _deploy_manifest(platform: platforms.Platform) -> tuple[Callable[[], None], 
     code = platform.directory / "code.tar"
     default_code.build(code)
     greeter = {"Type": "helloworld", "Start": 1, "StartupInstances": {"node": 2}, "StartupScript": "data:,true"}
-    worker = {"Type": "generic", "ServiceName": "worker", "Start": 1, "Archive": data_urls.encode("code.tar", code.read_bytes())}
+    archive = data_urls.encode("code.tar", code.read_bytes())
+    worker = {"Type": "generic", "ServiceName": "worker", "Start": 1, "Archive": archive}
+    shop = {"Type": "php", "Start": 1, "Archive": archive, "WebSettings": {"drainTime": 7}}
     path = platform.directory / "app.mnf"
-    path.write_text(json.dumps({"Application": "deployed", "Services": [greeter, worker]}))
+    path.write_text(json.dumps({"Application": "deployed", "Services": [greeter, worker, shop]}))
 
     def ended() -> bool:
         if consistency.application_status(platform, "deployed") not in STABLE:
             return False
         made = platform.data("application", "download_manifest", "deployed")["Services"]
-        assert [one["StartupInstances"] for one in made] == [{"node": 2}, {"master": 1}]
+        assert [one["StartupInstances"] for one in made] == [{"node": 2}, {"master": 1}, {"proxy": 1}]
         assert made[1]["ServiceName"] == "worker"
-        assert data_urls.decode(made[1]["Archive"])[1] == code.read_bytes()
+        assert [data_urls.decode(one["Archive"])[1] for one in made[1:]] == [code.read_bytes()] * 2
+        assert made[2]["WebSettings"] == {"drainTime": 7}
         return True
 
-    return lambda: _ignore(platform.cps("--no-wait", "application", "manifest", path, check=False)), ended
+    return lambda: _begin(platform, "application", "manifest", path), ended
 
 
 def _by_service(kind: str) -> Callable[[platforms.Platform], tuple[Callable[[], None], Callable[[], bool]]]:
     """A kind of the Director's that a manager's operation leads to."""
 
     def prepare(platform: platforms.Platform) -> tuple[Callable[[], None], Callable[[], bool]]:
-        make, final = MANAGER_KINDS[kind]
-        stage = Stage(platform)
-        return make(stage), lambda: stage.state() == final
+        drive = drives.of_kind(kind)
+        stage = drives.Stage(platform)
+        return drive.prepare(stage), lambda: stage.state() == drive.final
 
     return prepare
 
@@ -288,3 +143,30 @@ def test_a_director_that_dies_at_every_step(platform: platforms.Platform, kind: 
         platforms.until(platform.answers, "the Director answers again")
         platforms.until(ended, f"{kind} ends")
     consistency.assert_consistent(platform)
+
+
+def test_a_director_that_is_away_while_a_site_gets_and_loses_a_domain(platform: platforms.Platform) -> None:
+    """Names are held at the Director: by the call and by a step of `configure`, and given back when that is over."""
+    stage = drives.Stage(platform, drives.RICH).started()
+    name = f"crash{stage.sid}.example.org"
+
+    def held() -> list[str]:
+        return [str(one["name"]) for one in platform.run("cpsdirector", "domain", "list", "--json").json]
+
+    def change(verb: str, step: str) -> None:
+        platform.arm("manager", "configure", [step], (faults.BEFORE,), hold=True)
+        stage.begin_of_type("domains", stage.sid, verb, name)
+        platforms.until(lambda: platform.held("manager"), f"the manager gets to {step}")
+        platform.kill_director()
+        with platform.revived():
+            platform.release("manager")
+            platforms.until(platform.answers, "the Director answers again")
+            stage.ends_in("RUNNING")
+
+    with stage.users.meanwhile(stage):
+        change("add", "claim")
+        assert [one["domain"] for one in stage.data("domains")] == [name]
+        assert held() == [name]
+        change("remove", "select")
+        platforms.until(lambda: held() == [], "the name is given back")
+    stage.settle("RUNNING")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import platform, quickstart
 
-ROWS = re.compile(r"^ +\d+ +\d+ (hello|keyvalue) +(helloworld|generic) +(\w+) +(\d+) ", re.MULTILINE)
+ROWS = re.compile(r"^ +\d+ +\d+ (hello|keyvalue|site) +(helloworld|generic|php) +(\w+) +(\d+) ", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -42,25 +42,35 @@ def rows(output: str) -> dict[str, tuple[str, int]]:
     return {name: (state, int(nodes)) for name, _, state, nodes in ROWS.findall(output)}
 
 
-RUNNING = {"hello": ("RUNNING", 3), "keyvalue": ("RUNNING", 3)}
+RUNNING = {"hello": ("RUNNING", 3), "keyvalue": ("RUNNING", 3), "site": ("RUNNING", 1)}
 
 
 def test_the_first_run_ends_with_a_table_of_all_that_runs(quick: quickstart.Quickstart, first: str) -> None:
     told = quickstart.table(first)
     assert (told["Director"], told["User"], told["State"]) == (f"https://{quick.address}", "demo", str(quick.state))
+    assert told["Web pages"] == f"http://127.{quick.net}.255.1:8080/"
+    assert "Sign in" in quick.paste(f"curl --silent --fail --location {told['Web pages']}")
     assert len(told["Password"]) >= 20
     assert rows(first) == RUNNING
     assert "New Application" not in first.partition("Password")[2], "the user's first application became the demo"
     assert "read from 2 replicas" in first
 
 
+def test_the_site_is_there_with_its_pretty_addresses(quick: quickstart.Quickstart, first: str) -> None:
+    url = quickstart.table(first)["Demo site"].rstrip("/")
+    assert "<h1>Welcome, world</h1>" in quick.paste(f"curl -s --noproxy '*' {url}/")
+    assert "<h1>Welcome, visitor</h1>" in quick.paste(f"curl -s --noproxy '*' {url}/hello/visitor")
+
+
 def test_the_proposed_commands_work_when_pasted(quick: quickstart.Quickstart, first: str, tmp_path: pathlib.Path) -> None:
     commands = quickstart.proposals(first)
-    assert len(commands) == 3
+    assert len(commands) == 4
     assert quick.paste(commands[0], tmp_path).count("Received helloworld from") == 3
     assert quick.paste(commands[1], tmp_path).count("RUNNING") >= 3
     quick.paste(commands[2], tmp_path)
-    assert rows(quick.run("--status").stdout)["hello"] == ("RUNNING", 4)
+    quick.paste(commands[3], tmp_path)
+    after = rows(quick.run("--status").stdout)
+    assert (after["hello"], after["site"]) == (("RUNNING", 4), ("RUNNING", 3))
 
 
 def test_a_second_run_changes_nothing(quick: quickstart.Quickstart, first: str) -> None:
@@ -103,7 +113,7 @@ def test_stopped_and_started_again_the_data_is_still_there(quick: quickstart.Qui
     assert f"Nothing runs under {quick.state}" in status.stderr
     quick.run("--stop")
     again = quick.run().stdout
-    assert {name: found[0] for name, found in rows(again).items()} == {"hello": "RUNNING", "keyvalue": "RUNNING"}
+    assert {name: found[0] for name, found in rows(again).items()} == dict.fromkeys(RUNNING, "RUNNING")
     assert quick.paste(f"REDISCLI_AUTH={secret} " + key.format(address, "get", "")).strip() == "42"
 
 
@@ -162,3 +172,17 @@ def test_wrong_options_are_named(options: list[str]) -> None:
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--with", "drupal"), "--with knows 'wordpress' only."),
+        (("--with",), "--with knows 'wordpress' only."),
+        (("--with", "wordpress", "--stop"), "--with goes with none of --status, --stop and --reset."),
+    ],
+)
+def test_what_else_cannot_be_deployed(tmp_path: pathlib.Path, options: tuple[str, ...], text: str) -> None:
+    refused = quickstart.Quickstart(tmp_path / "state", 114).run(*options, check=False)
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, f"error: {text}")
+    assert not (tmp_path / "state").exists()

@@ -11,6 +11,8 @@ import signal
 import sqlite3
 from typing import Any
 
+from conpaas.core import node
+from conpaas.core.clouds.dummy import session
 from tests.support import platform as platforms
 from tests.support import wire
 
@@ -25,7 +27,7 @@ def application_status(platform: platforms.Platform, name: str, user: str = "ali
 def vm_of(platform: platforms.Platform, address: str) -> pathlib.Path:
     """The directory of the VM that has this address."""
     record = next(vm for vm in platform.vms() if vm["ip"] == address)
-    return platform.directory / "cloud" / "vms" / str(record["vmid"])
+    return platform.clouds[record["cloud"]] / "vms" / str(record["vmid"])
 
 
 def kill_vm(platform: platforms.Platform, address: str) -> None:
@@ -33,38 +35,50 @@ def kill_vm(platform: platforms.Platform, address: str) -> None:
     os.kill(int((vm_of(platform, address) / "pid").read_text()), signal.SIGKILL)
 
 
+def processes_of(platform: platforms.Platform, address: str) -> list[int]:
+    """The processes inside the VM that has this address: all that descend from its guard, which adopts orphans or has an init that does."""
+    try:
+        guard = int((vm_of(platform, address) / "pid").read_text())
+    except FileNotFoundError:
+        return []
+    return session.descendants(guard)
+
+
+def command_of(pid: int) -> list[str]:
+    """The words of a process's command line; one empty word when it is gone."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return [""]
+
+
 def daemon_of(platform: platforms.Platform, address: str, role: str) -> int:
     """The process of the agent or manager (`role`) inside the VM that has this address; 0 if there is none."""
-    root = str(vm_of(platform, address) / "root")
-    for entry in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        of_daemon = any(f"cps{role}" in pathlib.PurePath(word).name or f"{role}_daemon" in word for word in words[:4])
-        if of_daemon and any(word.startswith(root) for word in words) and "python" in words[0]:
-            return int(entry.name)
+    for pid in processes_of(platform, address):
+        words = command_of(pid)
+        if "python" in words[0] and any(f"cps{role}" in pathlib.PurePath(word).name or f"{role}_daemon" in word for word in words[:4]):
+            return pid
     return 0
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """The ids of the VMs and volumes that somebody believes in."""
+    """The ids of the VMs (those that their nodes have) and volumes that somebody believes in."""
 
     vms: frozenset[str]
     volumes: frozenset[str]
 
 
 def on_the_cloud(platform: platforms.Platform) -> View:
-    volumes = [json.loads(path.read_text()) for path in (platform.directory / "cloud" / "volumes").glob("*.json")]
-    return View(frozenset(vm["vmid"] for vm in platform.vms()), frozenset(volume["vol_id"] for volume in volumes))
+    volumes = [json.loads(path.read_text()) for where in platform.clouds.values() for path in (where / "volumes").glob("*.json")]
+    return View(frozenset(f"{vm['cloud']}{vm['vmid']}" for vm in platform.vms()), frozenset(volume["vol_id"] for volume in volumes))
 
 
 def at_the_director(platform: platforms.Platform) -> View:
     with database(platform) as connection:
         volumes = {vol_id for (vol_id,) in connection.execute("SELECT vol_id FROM volume")}
     resources = [one for user in platform.passwords for one in platform.data("cloud", "list_resources", user=user)]
-    return View(frozenset(resource["vmid"] for resource in resources), frozenset(volumes))
+    return View(frozenset(f"{node.inner_cloud(one['cloud'])}{one['vmid']}" for one in resources), frozenset(volumes))
 
 
 def at_the_managers(platform: platforms.Platform) -> View:
@@ -74,9 +88,9 @@ def at_the_managers(platform: platforms.Platform) -> View:
         for application in platform.data("application", "list", user=user):
             if application["status"] == "RUNNING":
                 aid = str(application["aid"])
-                vms |= {vm["vmid"] for vm in platform.vms() if vm["ip"] == application["manager"]}
+                vms |= {f"{vm['cloud']}{vm['vmid']}" for vm in platform.vms() if vm["ip"] == application["manager"]}
                 info = platform.data("application", "get_info", aid, user=user)
-                vms |= {node.removeprefix("iaas") for node in info["nodes"]}
+                vms |= set(info["nodes"])
                 volumes |= _volumes_of(platform, application["manager"], user)
     return View(frozenset(vms), frozenset(volumes))
 
@@ -129,7 +143,7 @@ def assert_credits(platform: platforms.Platform) -> None:
 def logs(platform: platforms.Platform) -> list[pathlib.Path]:
     """The logs of the Director, and of the managers and agents of all VMs."""
     found = [platform.directory / "director.out", *platform.state.glob("log*/*.log")]
-    return found + sorted((platform.directory / "cloud" / "vms").glob("*/root/var/log/cps*.log"))
+    return found + [path for where in platform.clouds.values() for path in sorted((where / "vms").glob("*/root/var/log/cps*.log"))]
 
 
 def complaints(platform: platforms.Platform) -> list[str]:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from conpaas.core import resources
+from conpaas.core import faults, resources
 
 BIN = pathlib.Path(sys.executable).parent
 DEADLINE = 90.0
@@ -52,7 +52,12 @@ class Result:
 
 
 class Platform:
-    """A Director on `127.<net>.255.1:5555` whose `dummy` cloud hands out 127.<net>.0.0/17, and one user, `alice`."""
+    """A Director on `127.<net>.255.1:5555` whose `dummy` cloud hands out 127.<net>.0.0/17, and one user, `alice`.
+
+    `packages`: a directory with Python packages that Director, VMs and commands have besides what is installed.
+    `frontend` are keys of its web front-end, which it has none of without `ENABLED`.
+    `other` is the name of a second cloud, which hands out 127.<net>.128.0/18; without a name there is none.
+    """
 
     def __init__(
         self,
@@ -62,9 +67,14 @@ class Platform:
         director: dict[str, str] | None = None,
         cloud: dict[str, str] | None = None,
         manager: dict[str, str] | None = None,
+        frontend: dict[str, str] | None = None,
         commands: pathlib.Path = BIN,
+        packages: pathlib.Path | None = None,
+        other: str = "",
     ) -> None:
         self.directory = directory
+        self.clouds = {"iaas": directory / "cloud", **({other: directory / f"cloud-{other}"} if other else {})}
+        """Where each cloud keeps what it has, by the names they have inside."""
         self.net = net
         self.url = f"https://127.{net}.255.1:5555"
         self.state = directory / "director"
@@ -75,7 +85,9 @@ class Platform:
         self._director_keys = director or {}
         self._cloud_keys = cloud or {}
         self._manager_keys = manager or {}
+        self._frontend_keys = frontend or {}
         self._commands = commands
+        self._packages = packages
         self.passwords: dict[str, str] = {}
 
     # --- the Director ------------------------------------------------------------------------------------------------
@@ -87,6 +99,10 @@ class Platform:
         manager.parent.mkdir(parents=True, exist_ok=True)
         keys = "".join(f"{key} = {value}\n" for key, value in {"FAULTS": self.manager_faults, **self._manager_keys}.items())
         manager.write_text(resources.read("config/manager/default-manager.cfg") + keys)
+        if self._packages is not None:
+            script = self.directory / "conf" / "scripts" / "cloud" / "dummy"
+            script.parent.mkdir(parents=True, exist_ok=True)
+            script.write_text(f"{resources.read('scripts/cloud/dummy')}\nexport PYTHONPATH={self._packages}\n")
         sections = {
             "conpaas": {"DEPLOYMENT_NAME": f"test-{self.net}", "CONF_DIR": self.directory / "conf"},
             "director": {
@@ -96,8 +112,11 @@ class Platform:
                 "NODE_TIMEOUT": "60",
                 **self._director_keys,
             },
-            "iaas": {"DRIVER": "dummy", "STATE_DIR": self.directory / "cloud", "NETWORK": f"127.{self.net}.0.0/17", **self._cloud_keys},
         }
+        for (name, where), network in zip(self.clouds.items(), ("0.0/17", "128.0/18"), strict=False):
+            sections[name] = {"DRIVER": "dummy", "STATE_DIR": where, "NETWORK": f"127.{self.net}.{network}", **self._cloud_keys}
+        sections["frontend"] = {"ENABLED": "no", **self._frontend_keys}
+        sections["iaas"]["OTHER_CLOUDS"] = " ".join(name for name in self.clouds if name != "iaas")
         text = "".join(f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items()) for name, keys in sections.items())
         self.config.write_text(text)
 
@@ -163,6 +182,7 @@ class Platform:
             "HOME": str(home),
             "DIRECTOR_CFG": str(self.config),
             "LANG": "C.UTF-8",
+            **({"PYTHONPATH": str(self._packages)} if self._packages is not None else {}),
         }
 
     def run(
@@ -212,22 +232,26 @@ class Platform:
     # --- the cloud ---------------------------------------------------------------------------------------------------
 
     def vms(self) -> list[dict[str, Any]]:
-        """The VMs that exist on the cloud, from its own records."""
+        """The VMs that exist on the clouds, from their own records; `cloud` is the name of the cloud."""
         found = []
-        for record in sorted((self.directory / "cloud" / "vms").glob("*/vm.json")):
-            with contextlib.suppress(FileNotFoundError):
-                found.append(json.loads(record.read_text()))
+        for name, where in self.clouds.items():
+            for record in sorted((where / "vms").glob("*/vm.json")):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append({**json.loads(record.read_text()), "cloud": name})
         return found
 
-    def cloud_faults(self, **faults: Any) -> None:
-        """Have the cloud fail as told (see `clouds/dummy/faults.py`); without arguments, no longer."""
-        (self.directory / "cloud" / "faults.json").write_text(json.dumps(faults))
+    def cloud_faults(self, cloud: str = "iaas", /, **faults: Any) -> None:
+        """Have a cloud fail as told (see `clouds/dummy/faults.py`); without arguments, no longer."""
+        (self.clouds[cloud] / "faults.json").write_text(json.dumps(faults))
 
     # --- crashes -----------------------------------------------------------------------------------------------------
 
-    def arm(self, component: str, kind: str, steps: list[str], whens: tuple[str, ...]) -> int:
-        """Have the component kill itself once at each of these points, in the order it gets there; how many they are."""
-        points = [f"{component} {kind} {step} {when}\n" for step in steps for when in whens]
+    def arm(self, component: str, kind: str, steps: list[str], whens: tuple[str, ...], *, hold: bool = False) -> int:
+        """Have the component kill itself once at each of these points, in the order it gets there; how many they are.
+
+        With `hold` it lives, and what it does stands still at each of them until `release`.
+        """
+        points = [f"{component} {kind} {step} {when}{f' {faults.HOLD}' if hold else ''}\n" for step in steps for when in whens]
         self._faults(component).write_text("".join(points))
         return len(points)
 
@@ -237,6 +261,22 @@ class Platform:
             return self._faults(component).read_text().splitlines()
         except FileNotFoundError:
             return []
+
+    def held(self, component: str) -> str:
+        """The point at which the component waits now; empty if it waits at none."""
+        try:
+            return faults.held_file(self._faults(component)).read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def release(self, component: str) -> None:
+        """Let the component go on from the point it is held at. Idempotent."""
+        faults.held_file(self._faults(component)).unlink(missing_ok=True)
+
+    def disarm(self, component: str) -> None:
+        """Nothing happens to the component any more, and it goes on if it was held."""
+        self._faults(component).unlink(missing_ok=True)
+        self.release(component)
 
     def _faults(self, component: str) -> pathlib.Path:
         return self.director_faults if component == "director" else self.manager_faults

@@ -79,5 +79,5 @@ def proposals(output: str) -> list[str]:
 
 
 def table(output: str) -> dict[str, str]:
-    """The lines `Director …`, `User …`, `Password …` and `State …`."""
-    return dict(re.findall(r"^    (Director|User|Password|State) +(\S.*)$", output, re.MULTILINE))
+    """The lines `Web pages …`, `Director …`, `User …`, `Password …`, `State …` and `Demo site …`."""
+    return dict(re.findall(r"^    (Web pages|Director|User|Password|State|Demo site) +(\S.*)$", output, re.MULTILINE))

@@ -90,6 +90,11 @@ class Director:
         """Register a user; fields username, email, password, credit, fname, lname, affiliation."""
         return replies.mapping(self._post("/new_user", fields, anybody=True), "a user")
 
+    def confirm_email(self, token: str) -> str:
+        """Confirm an e-mail address; the name of the user that it belongs to."""
+        reply = replies.mapping(self._post("/confirm_email", {"token": token}, anybody=True), "a user")
+        return replies.text(reply.get("username"))
+
     def certificates(self, username: str, password: str) -> bytes:
         """Get a new certificate for the user: a zip archive with cert.pem, key.pem and ca_cert.pem."""
         if self.identity.ca is None:
@@ -111,6 +116,18 @@ class Director:
     def credit(self) -> int:
         """The credit left."""
         return replies.integer(self._get("/user_credit"), "a credit")
+
+    def quota(self) -> dict[str, tuple[int, int | None]]:
+        """How much the user has, and may have (None: no limit), of VMs, applications and MB of volumes."""
+        found = {name: replies.mapping(amount) for name, amount in replies.mapping(self._get("/quota")).items()}
+        limits = {name: amount.get("limit") for name, amount in found.items()}
+        return {
+            name: (
+                replies.integer(amount.get("used"), "a number"),
+                None if limits[name] is None else replies.integer(limits[name], "a number"),
+            )
+            for name, amount in found.items()
+        }
 
     def resources(self) -> list[replies.Resource]:
         """The virtual machines of the user's applications."""
@@ -213,6 +230,20 @@ class Director:
         """The manager of a started application."""
         return Manager(application, self.identity)
 
+    # -- whatever else the Director has
+
+    def get(self, path: str, *, anybody: bool = False, **params: Any) -> Any:
+        """The reply of an endpoint that changes nothing; `anybody`: it needs no certificate."""
+        return self._get(path, anybody=anybody, **params)
+
+    def post(self, path: str, fields: Mapping[str, Any] | None = None, *, anybody: bool = False, address: str = "") -> Any:
+        """The reply of an endpoint that changes something; never sent twice. Fields that are None are left out.
+
+        `address` is that of the person for whom this is called; a Director that trusts this machine counts failed sign-ins under it.
+        """
+        given = {name: value for name, value in (fields or {}).items() if value is not None}
+        return self._post(path, given, anybody=anybody, address=address)
+
     # -- wire
 
     def _get(self, path: str, *, anybody: bool = False, **params: Any) -> Any:
@@ -230,10 +261,11 @@ class Director:
         with self._calling(path, anybody=True) as client:
             return client.raw(path)
 
-    def _post(self, path: str, fields: Mapping[str, Any], *, anybody: bool = False) -> Any:
+    def _post(self, path: str, fields: Mapping[str, Any], *, anybody: bool = False, address: str = "") -> Any:
         _log_request(self.url + path, fields)
+        more: dict[str, Any] = {"headers": {"X-Forwarded-For": address}} if address else {}
         with self._calling(path, anybody=anybody) as client:
-            return client.post(path, {name: str(value) for name, value in fields.items()})
+            return client.post(path, {name: str(value) for name, value in fields.items()}, **more)
 
     @contextlib.contextmanager
     def _calling(self, path: str, *, anybody: bool) -> Iterator[https_client.DirectorClient]:
@@ -284,15 +316,27 @@ class Manager:
         with self._calling(method, service_id, params) as client:
             return client.post(self.address, method, service_id, dict(params or {}))
 
-    def upload(self, method: str, service_id: int, files: Mapping[str, Any], fields: Mapping[str, Any] | None = None) -> Any:
-        """Call a method that takes files: part name → path, or (file name, open binary file). Streamed."""
-        with self._calling(method, service_id, fields) as client:
-            return client.upload(self.address, method, service_id, fields=dict(fields or {}), files=dict(files))
+    def upload(
+        self,
+        method: str,
+        service_id: int,
+        files: Mapping[str, Any],
+        fields: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Call a method that takes files: part name → path, or (file name, open binary file). Streamed.
 
-    def download(self, method: str, service_id: int, to: Path, params: Mapping[str, Any] | None = None) -> None:
+        `timeout` is the longest silence of the manager, in seconds.
+        """
+        with self._calling(method, service_id, fields) as client:
+            return client.upload(self.address, method, service_id, fields=dict(fields or {}), files=dict(files), timeout=timeout)
+
+    def download(
+        self, method: str, service_id: int, to: Path, params: Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> None:
         """Call a method that answers a file, and stream it into `to`."""
         with self._calling(method, service_id, params) as client:
-            client.download(self.address, method, service_id, dict(params or {}), to=to)
+            client.download(self.address, method, service_id, dict(params or {}), to=to, timeout=timeout)
 
     # -- application manager
 
@@ -373,7 +417,7 @@ class Manager:
     def log(
         self, sid: int, *, agent: str | None = None, filename: str | None = None, offset: int | None = None, limit: int | None = None
     ) -> replies.LogPart:
-        """The manager's log, or an agent's; `offset` and `limit` in bytes, a negative offset counts from the end."""
+        """The manager's log, or an agent's; `offset` and `limit` in bytes, without an offset the end of the log."""
         method = "get_manager_log" if agent is None else "get_agent_log"
         given = {"agentId": agent, "filename": filename, "offset": offset, "limit": limit}
         return replies.LogPart.read(self.get(method, sid, {name: value for name, value in given.items() if value is not None}))

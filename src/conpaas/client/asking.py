@@ -39,3 +39,11 @@ def password_from_stdin() -> str:
     if not password:
         raise errors.InvalidArgument("Standard input has no password.")
     return password
+
+
+def secret_from_stdin(prompt: str) -> str:
+    """The next line of standard input."""
+    answer = sys.stdin.readline()
+    if not answer:
+        raise errors.InvalidArgument(f"Standard input has no line to answer '{prompt.strip()}'.")
+    return answer.rstrip("\r\n")

@@ -19,7 +19,7 @@ def register(group: verbs.VerbTable, enable: str) -> None:
         """Upload an archive with code (- is standard input); prints the id of the new version."""
         if filename != handles.STANDARD_STREAM and not _readable(filename):
             service.fail(f"Cannot upload code: filename '{filename}' not found or access is denied")
-        fields = {"description": description} if description else {}
+        fields: dict[str, Any] = {"description": description} if description else {}
         reply = replies.mapping(service.upload("upload_code_version", {"code": filename}, **fields), "a code version")
         service.show(f"Code version '{reply.get('codeVersionId')}' uploaded.", reply)
 

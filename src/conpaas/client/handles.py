@@ -45,6 +45,10 @@ class Handle:
         """Another service of the application, by its id."""
         return Handle(self.run, self.record, replies.Service(sid, "", "", self.app_id))
 
+    def find_service(self, word: str) -> Handle:
+        """Another service of the application, by its id or exact name."""
+        return Handle(self.run, self.record, self.run.service(self.record, word))
+
     def get(self, method: str, /, **params: Any) -> Any:
         """Call a method that changes nothing."""
         return self.manager.get(method, self.service_id, params)
@@ -53,19 +57,19 @@ class Handle:
         """Call a method that changes something."""
         return self.manager.post(method, self.service_id, params)
 
-    def upload(self, method: str, files: Mapping[str, str | Path], /, **fields: Any) -> Any:
-        """Send files, part name → path (`-` is standard input), streamed."""
+    def upload(self, method: str, files: Mapping[str, str | Path], /, *, _timeout: float | None = None, **fields: Any) -> Any:
+        """Send files, part name → path (`-` is standard input), streamed. `_timeout`: the longest silence of the manager, in seconds."""
         with tempfile.TemporaryDirectory(prefix="cps-") as scratch:
             parts = {part: self._readable(str(path), Path(scratch) / f"{part}.bin") for part, path in files.items()}
-            return self.manager.upload(method, self.service_id, parts, fields)
+            return self.manager.upload(method, self.service_id, parts, fields, _timeout)
 
-    def download(self, method: str, to: str | Path, /, **params: Any) -> None:
+    def download(self, method: str, to: str | Path, /, *, _timeout: float | None = None, **params: Any) -> None:
         """Stream the answer into the file `to`, which appears complete or not at all; `-` is standard output."""
         target = Path.cwd() if str(to) == STANDARD_STREAM else Path(to).parent
         try:
             with tempfile.TemporaryDirectory(prefix=".cps-", dir=None if str(to) == STANDARD_STREAM else target) as scratch:
                 part = Path(scratch) / "part"
-                self.manager.download(method, self.service_id, part, params)
+                self.manager.download(method, self.service_id, part, params, _timeout)
                 if str(to) == STANDARD_STREAM:
                     self.run.out.stdout.flush()
                     with part.open("rb") as file:
@@ -117,8 +121,8 @@ class Handle:
         """Whether the user wants to wait: --wait or --no-wait, else `default`."""
         return self.run.will_wait(default)
 
-    def change(self, sentence: str, request: Callable[[], Any], until: Collection[str] = ("RUNNING",)) -> None:
-        """Send a request and wait until this service's state is one of `until`.
+    def change(self, sentence: str, request: Callable[[], Any], until: Collection[str] = ("RUNNING",), *, done: str | None = None) -> None:
+        """Send a request and wait until this service's state is one of `until`; `done` is said then, in place of `<sentence>...  done.`
 
         For the application manager, the service is the one that the reply's `service_id` names.
         """
@@ -139,6 +143,7 @@ class Handle:
             manager=self.manager,
             about={"aid": self.app_id, "sid": self.service_id},
             advice=f"see 'cps-tools history {self.app_id} {self.service_id}' and 'cps-tools logs {self.app_id} {self.service_id}'",
+            done=done,
         )
 
     def poll(self, probe: Callable[[], T | None], what: str) -> T:
@@ -150,10 +155,10 @@ class Handle:
         self.run.confirm(question)
 
     def ask_secret(self, prompt: str, confirm: bool = False) -> str:
-        """Ask for a secret without showing it."""
+        """Ask for a secret without showing it; it is the next line of standard input where that is no terminal."""
         from conpaas.client import asking
 
-        return asking.secret(prompt, confirm=confirm)
+        return asking.secret(prompt, confirm=confirm) if sys.stdin.isatty() else asking.secret_from_stdin(prompt)
 
     def read_text(self, path: str) -> str:
         """The text of a file, `-` is standard input."""

@@ -1,10 +1,12 @@
-"""Reading logs piece by piece: the end of one, or what is added to it."""
+"""Reading logs piece by piece: the end of one, or what is added to it; or several at once, each line with its origin."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 from conpaas.client import api, output, replies, waiting
+from conpaas.core import errors
 
 PIECE = 256 * 1024
 
@@ -22,6 +24,59 @@ class Source:
         """At most a piece of the log from `offset` (bytes), or what the server gives without one: all, or the end."""
         limit = None if offset is None else PIECE
         return self.manager.log(self.service_id, agent=self.agent, filename=self.filename, offset=offset, limit=limit)
+
+
+@dataclasses.dataclass
+class _Reader:
+    """One of several logs: where it is read on, and the line that is not complete yet."""
+
+    label: str
+    source: Source
+    position: int = 0
+    begun: str = ""
+
+    def begin(self, lines: int | None) -> str:
+        shown, self.position = _end(self.source, lines)
+        return self._labelled(shown)
+
+    def go_on(self) -> str:
+        added, self.position = _added(self.source, self.position)
+        return self._labelled(added)
+
+    def rest(self) -> str:
+        """The last line, which nobody has ended."""
+        return f"{self.label}: {self.begun}\n" if self.begun else ""
+
+    def _labelled(self, text: str) -> str:
+        *lines, self.begun = (self.begun + text).split("\n")
+        return "".join(f"{self.label}: {line}\n" for line in lines)
+
+
+def show_several(
+    sources: Sequence[tuple[str, Source]], out: output.Output, lines: int | None, *, following: bool, clock: waiting.Clock
+) -> None:
+    """Print several logs, each line after the label of its log. One that cannot be read any more is left out from then on."""
+    readers = [_Reader(label, source) for label, source in sources]
+    readers = [reader for reader in readers if _told(out, reader, lambda reader: reader.begin(lines)) is not None]
+    if not following:
+        out.text("".join(reader.rest() for reader in readers))
+    pause = waiting.FIRST_PAUSE
+    while following and readers:
+        clock.pause(pause)
+        told = [(reader, _told(out, reader, lambda reader: reader.go_on())) for reader in readers]
+        readers = [reader for reader, text in told if text is not None]
+        pause = waiting.FIRST_PAUSE if any(text for _, text in told) else min(pause * waiting.GROWTH, waiting.LONGEST_PAUSE)
+
+
+def _told(out: output.Output, reader: _Reader, read: Callable[[_Reader], str]) -> str | None:
+    """What was read and printed, None if the log cannot be read."""
+    try:
+        text = read(reader)
+    except errors.ConPaaSError as error:
+        out.warning(f"{reader.label}: {str(error).splitlines()[0]}")
+        return None
+    out.text(text)
+    return text
 
 
 def tail(source: Source, lines: int | None = None) -> str:

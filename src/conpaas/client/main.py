@@ -98,6 +98,9 @@ main_service = _program("service")
 main_director = _program("director")
 main_helloworld = _program("helloworld")
 main_generic = _program("generic")
+main_php = _program("php")
+main_java = _program("java")
+main_mysql = _program("mysql")
 
 
 def __getattr__(name: str) -> Callable[[], int]:

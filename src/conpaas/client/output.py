@@ -113,7 +113,10 @@ class Output:
         self._line(self._error_colour(f"WARNING - {text}", "33"), self.stderr)
 
     def error(self, error: BaseException) -> None:
-        """Print an error: one `ERROR: …` line (more if the text has more) and its hint, or a JSON object in JSON form."""
+        """Print an error: one `ERROR: …` line (more if the text has more) and its hint, or a JSON object in JSON form.
+
+        What it quotes may hold anything, but no terminal obeys it.
+        """
         message = str(error) or type(error).__name__
         hint = failures.hint(error)
         if self.form == "json":
@@ -122,6 +125,7 @@ class Output:
                 described["hint"] = hint
             self._line(json.dumps(described, ensure_ascii=False), self.stderr)
             return
+        message, hint = _tamed(message), _tamed(hint or "")
         self._line(message if message.startswith("ERROR") else f"{self._error_colour('ERROR:', '31')} {message}", self.stderr)
         if hint:
             self._line(f"HINT: {hint}", self.stderr)
@@ -140,6 +144,11 @@ class Output:
         except UnicodeEncodeError:
             encoding = stream.encoding or "ascii"
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _tamed(text: str) -> str:
+    """A text without control characters, except ends of lines."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def _cell(value: Any) -> tuple[str, bool]:

@@ -32,19 +32,23 @@ What every handle offers:
 
 - identity: `app_id`, `app_name`, `service_id`, `name`, `type`;
 - calls to its manager, parameters by their wire name, replies decoded: `get(method, **params)`, `post(method, **params)`,
-  `upload(method, {"part": path}, **fields)`, `download(method, to, **params)` (streams into the path `to`). An error
-  reply is raised; let it pass, the command line prints it and chooses the exit code. `field(reply, name, dict)` takes a
-  field of a reply and refuses one of another kind;
-- `application`: the handle of service 0; `service(sid)`: the handle of another service of the application;
+  `upload(method, {"part": path}, **fields)`, `download(method, to, **params)` (streams into the path `to`); the
+  last two take `_timeout`, the longest silence of the manager in seconds. An error reply is raised; let it pass, the
+  command line prints it and chooses the exit code. `field(reply, name, dict)` takes a field of a reply and refuses one of
+  another kind;
+- `application`: the handle of service 0; `service(sid)` and `find_service(id_or_name)`: the handle of another service of the
+  application;
 - output, each in the format the user chose (`text` goes to a person, `data` is what `--output json` prints):
   `show(text, data)`, `table(columns, rows, empty="sentence when there are none")` with rows as dictionaries,
   `pairs(mapping)`, `note(text)` (a remark on stderr);
 - `change(sentence, request, until=("RUNNING",))`: calls `request()`, then waits (unless `--no-wait`) until the service's
-  state is one of `until`, and prints `<sentence>...  done.`; ERROR or an undone operation ends in `FAILED!` and exit code 1;
+  state is one of `until`, and prints `<sentence>...  done.` (or `done`, if that is given); ERROR or an undone operation ends
+  in `FAILED!` and exit code 1;
 - `poll(probe, what)`: calls `probe()` with a growing pause until it answers something other than None, bounded by
   `--timeout`; `waiting(default)` tells whether the user wants to wait (--wait or --no-wait, else `default`);
-- `confirm(question)` (asks on a terminal only), `ask_secret(prompt, confirm=False)`, `read_text(path)` (`-` is stdin),
-  `fail(message, hint=None)` (never returns), `finish(code)` (ends the command with that exit code).
+- `confirm(question)` (asks on a terminal only), `ask_secret(prompt, confirm=False)` (a line of stdin if that is no
+  terminal), `read_text(path)` (`-` is stdin), `fail(message, hint=None)` (never returns), `finish(code)` (ends the command
+  with that exit code).
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Volume:
-    """One storage volume; `size` in MB, `agent` the node it is attached to."""
+    """One storage volume; `size` in MB, `agent` the node it is attached to; empty: it waits for one."""
 
     name: str
     size: int

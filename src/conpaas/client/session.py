@@ -120,18 +120,20 @@ class Session:
         manager: api.Manager | None = None,
         about: Mapping[str, Any] | None = None,
         advice: str | None = None,
+        done: str | None = None,
     ) -> None:
         """Send a request, wait for its outcome and print `<sentence>...  done.`, or `FAILED!` and exit code 1.
 
         `state` gets the reply of the request and tells what is seen now; if the reply names an operation of
         `manager`, that is followed instead. `about` goes into JSON output; `advice` says where to look after a failure.
+        `done` is printed after success in place of the sentence.
         """
         reply = request()
         described = dict(about or {})
         if not self.will_wait():
             self.out.show(f"{sentence}...", {**described, "result": "requested"})
             return
-        live = self.out.form == "table" and not self.out.interactive
+        live = self.out.form == "table" and not self.out.interactive and done is None
         if live:
             self.out.text(f"{sentence}... ")
         try:
@@ -140,7 +142,7 @@ class Session:
             if live:
                 self.out.text("\n")
             raise
-        self._conclude(sentence, outcome, described, live=live, advice=advice)
+        self._conclude(sentence, outcome, described, live=live, advice=advice, done=done)
 
     def _outcome(
         self,
@@ -165,9 +167,13 @@ class Session:
 
             return waiting.poll(probe, f"'{sentence}'", timeout=self.settings.timeout, clock=self.clock)
 
-    def _conclude(self, sentence: str, outcome: waiting.Outcome, about: dict[str, Any], *, live: bool, advice: str | None) -> None:
+    def _conclude(
+        self, sentence: str, outcome: waiting.Outcome, about: dict[str, Any], *, live: bool, advice: str | None, done: str | None
+    ) -> None:
         verdict = "done." if outcome.ok else "FAILED!"
         text = f" {verdict}" if live else f"{sentence}...  {verdict}"
+        if done is not None and outcome.ok:
+            text = done
         described = {**about, "result": "done" if outcome.ok else "failed", "state": outcome.state}
         if outcome.reason:
             described["reason"] = outcome.reason

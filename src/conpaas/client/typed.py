@@ -103,9 +103,27 @@ def _parameter(described: verbs.Parameter) -> click.Parameter:
     kind = click.Choice(described.choices) if described.choices else _TYPES[described.kind]
     if not described.is_option:
         return grammar.argument(
-            described.name, type=kind, required=described.required, default=described.default, description=described.help
+            described.name,
+            type=kind,
+            required=described.required,
+            metavar=_metavar(described),
+            description=described.help,
+            **({"nargs": -1} if described.many else {"default": described.default}),
         )
     names = [described.name, *([described.short] if described.short else [])]
     return grammar.option(
-        *names, type=kind, required=described.required, default=described.default, help=described.help, metavar=described.keyword.upper()
+        *names,
+        type=kind,
+        required=described.required,
+        default=described.default,
+        multiple=described.many,
+        help=described.help,
+        metavar=described.keyword.upper(),
     )
+
+
+def _metavar(described: verbs.Parameter) -> str:
+    """How the usage line shows an argument: in brackets if it may be left out."""
+    name = "|".join(described.choices) if described.choices and not described.required else described.name
+    shown = f"{name}..." if described.many else name
+    return shown if described.required else f"[{shown}]"

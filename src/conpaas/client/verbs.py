@@ -18,6 +18,7 @@ class Parameter:
 
     `kind`: text, integer, file (an existing readable file, `-` for standard input), output (a file to write, `-` for
     standard output) or flag (option without value). `completes` names what the shell offers: agents, codes, clouds.
+    With `many`, it may stand any number of times (an argument: the last one only) and its value is a tuple.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Parameter:
     required: bool = True
     choices: tuple[str, ...] = ()
     completes: str = ""
+    many: bool = False
 
     @property
     def is_option(self) -> bool:
@@ -62,10 +64,18 @@ class VerbTable:
         self.verbs: dict[str, Verb] = {}
 
     def argument(
-        self, name: str, *, kind: Kind = "text", help: str = "", required: bool = True, choices: Sequence[str] = (), completes: str = ""
+        self,
+        name: str,
+        *,
+        kind: Kind = "text",
+        help: str = "",
+        required: bool = True,
+        choices: Sequence[str] = (),
+        completes: str = "",
+        many: bool = False,
     ) -> Parameter:
         """Describe a positional argument; it comes after APP SRV, in the order of the parameters of `verb`."""
-        return Parameter(name, kind, help, required=required, choices=tuple(choices), completes=completes)
+        return Parameter(name, kind, help, required=required, choices=tuple(choices), completes=completes, many=many)
 
     def option(
         self,
@@ -78,9 +88,10 @@ class VerbTable:
         required: bool = False,
         choices: Sequence[str] = (),
         completes: str = "",
+        many: bool = False,
     ) -> Parameter:
         """Describe an option, such as `option("--parameters", "-p", default="")`."""
-        return Parameter(name, kind, help, short, default, required, tuple(choices), completes)
+        return Parameter(name, kind, help, short, default, required, tuple(choices), completes, many)
 
     def flag(self, name: str, short: str | None = None, *, help: str = "") -> Parameter:
         """Describe an option without value, False unless given."""

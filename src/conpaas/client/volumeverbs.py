@@ -38,7 +38,7 @@ def register(group: verbs.VerbTable) -> None:
                 "sid": volume.sid,
                 "vol_name": volume.name,
                 "vol_size": volume.size,
-                "agent_id": volume.agent,
+                "agent_id": volume.agent or "(spare)",
                 "cloud": volume.cloud,
             }
             for volume in sorted(service.manager.volumes(service.service_id), key=lambda v: (v.sid, v.name))

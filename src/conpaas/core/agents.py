@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import logging
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 PARALLEL_CALLS = 32
 KEPT_CONNECTIONS = 128
+RETRY_PAUSE = 1.0
+"""Seconds between two attempts to reach an agent that gives no answer."""
 
 
 class AgentCaller(abc.ABC):
@@ -96,6 +99,18 @@ class AgentCaller(abc.ABC):
 
     @abc.abstractmethod
     def _download(self, target: node.ServiceNode, method: str, params: dict[str, Any], to: pathlib.Path, timeout: float | None) -> None: ...
+
+
+def persistently(call: Callable[[], T], seconds: float) -> T:
+    """Repeat an idempotent call while its agent gives no answer, for at most `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except errors.Unreachable:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(RETRY_PAUSE)
 
 
 def _as_error(target: node.ServiceNode, error: Exception) -> errors.ConPaaSError:

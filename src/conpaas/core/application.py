@@ -19,12 +19,15 @@ from conpaas.core import (
     broken,
     callbacker,
     config,
+    devices,
     errors,
     health,
     lifecycle,
     log,
     manager,
     metrics,
+    migration,
+    migration_steps,
     node,
     params,
     paths,
@@ -46,8 +49,7 @@ _OPERATIONS = metrics.Counter("conpaas_operations_total")
 _CALLS = metrics.Counter("conpaas_calls_total")
 _SECONDS = metrics.Counter("conpaas_call_seconds_total")
 
-_KINDS = {kind.name: kind for kind in (*lifecycle.KINDS, *volumes.KINDS)}
-_VOLUME_KINDS = frozenset(kind.name for kind in volumes.KINDS)
+_KINDS = {kind.name: kind for kind in (*lifecycle.KINDS, *migration.KINDS, *volumes.KINDS)}
 
 
 class ApplicationManager(application_calls.ApplicationCalls):
@@ -68,6 +70,7 @@ class ApplicationManager(application_calls.ApplicationCalls):
         pool: workers.Executor | None = None,
         undo_delay: float = ops.UNDO_DELAY,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         where = paths.Paths.from_config(configuration)
         self.store = store.Store(where.lib / "state.db")
@@ -78,7 +81,9 @@ class ApplicationManager(application_calls.ApplicationCalls):
             paths=where,
             store=self.store,
             agents=agent_caller,
+            director=director,
             submit=self._submit_operation,
+            peers=self.find_manager,
         )
         super().__init__(context)
         self._context = context
@@ -88,8 +93,7 @@ class ApplicationManager(application_calls.ApplicationCalls):
         self._managers: dict[int, manager.BaseManager] = {}
         self._guard = threading.RLock()
         self._turns: dict[int, threading.RLock] = {}
-        self._lifecycle = lifecycle.Lifecycle(self)
-        self._volume_steps = volumes.VolumeSteps(self, configuration.get(configuration.main, "DEV_TARGET", volumes.FIRST_DEVICE))
+        self._owners: dict[str, object] = self._make_owners(wall_clock)
         self.engine = ops.OperationEngine(
             self.store.operations,
             kind_of=self._kind_of,
@@ -98,7 +102,8 @@ class ApplicationManager(application_calls.ApplicationCalls):
             undo_delay=undo_delay,
             on_finish=self._finished,
         )
-        self.health = health.HealthMonitor(self, health.HealthSettings.from_config(configuration), pool=pool, clock=clock)
+        settings = health.HealthSettings.from_config(configuration)
+        self.health = health.HealthMonitor(self, settings, pool=pool, clock=clock, wall_clock=wall_clock)
         self.rpc.register(store.APPLICATION, self)
 
     def _open_log(self) -> logging.Logger:
@@ -179,10 +184,18 @@ class ApplicationManager(application_calls.ApplicationCalls):
             return _KINDS[op.kind]
         return self._get_manager(op.target).operation_kind(op.kind)
 
+    def _make_owners(self, wall_clock: Callable[[], float]) -> dict[str, object]:
+        """Whose methods the steps of the kinds are that all services have."""
+        device = self.config.get(self.config.main, "DEV_TARGET", devices.FIRST)
+        rooms: tuple[tuple[tuple[ops.OperationKind, ...], object], ...] = (
+            (lifecycle.KINDS, lifecycle.Lifecycle(self, device)),
+            (migration.KINDS, migration_steps.MigrationSteps(self, device, wall_clock)),
+            (volumes.KINDS, volumes.VolumeSteps(self, device)),
+        )
+        return {kind.name: owner for kinds, owner in rooms for kind in kinds}
+
     def _owner_of(self, op: ops.Operation) -> object:
-        if op.kind in _VOLUME_KINDS:
-            return self._volume_steps
-        return self._lifecycle if op.kind in _KINDS else self.manager_of(op)
+        return self._owners[op.kind] if op.kind in self._owners else self.manager_of(op)
 
     def _submit_operation(self, kind: ops.OperationKind, target: int, args: Mapping[str, Any], requester: str) -> ops.Operation:
         return self.engine.submit(kind, target, args, requester)

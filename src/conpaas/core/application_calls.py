@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from conpaas.core import callbacker, errors, expose, health, lifecycle, manager, node, params, services, states, volumes
+from conpaas.core import callbacker, errors, expose, health, lifecycle, manager, migration, node, params, services, states, volumes
 from conpaas.core import operations as ops
 from conpaas.core.https import identity
 from conpaas.core.state import records, store
@@ -140,16 +140,35 @@ class ApplicationCalls(manager.BaseManager, abc.ABC):
     def remove_nodes(self, service_id: int, nodes: dict[str, int] | None, node_ids: list[str] | None, caller: Caller) -> dict[str, Any]:
         """Remove nodes from a running service: the newest of each role, or those named."""
         with self.turn(service_id) as service:
+            moved = {one.node_id: one.heir for one in service.departures}
+            if node_ids and moved.keys() >= set(node_ids):
+                return self._begun(migration.RETIRE, service, {"heirs": {key: moved[key] for key in node_ids}}, caller)
             if node_ids:
                 chosen = [service.get_node(one, "nodeIds") for one in dict.fromkeys(node_ids)]
                 roles = dict(collections.Counter(one.role for one in chosen))
+                service.check_victims(chosen)
             elif nodes is not None:
                 roles = _check_roles(service, nodes)
             else:
                 raise errors.InvalidArgument("Missing the mandatory parameter 'nodes'.")
             service.check_state(*lifecycle.REMOVE.allowed)
+            service.refuse_while_moving()
             service.check_remove_nodes(dict(roles))
             return self._begun(lifecycle.REMOVE, service, {"nodes": roles, "node_ids": node_ids}, caller)
+
+    @expose.expose("POST", _SERVICE, *migration.PARAMS)
+    def migrate_nodes(
+        self,
+        nodes: list[dict[str, Any]] | None,
+        migration_plan: list[dict[str, Any]] | None,
+        delay: int,
+        caller: Caller,
+        service_id: int = 0,
+    ) -> dict[str, Any]:
+        """Move nodes of a running service to another cloud, or to new VMs of the same one; the same as the service's own call."""
+        with self.turn(service_id) as service:
+            begun = service.migrate_nodes(nodes, migration_plan, delay, caller)
+            return {"state": str(service.state), **begun}
 
     @expose.expose("POST", _SERVICE)
     def recover_service(self, service_id: int, caller: Caller) -> dict[str, Any]:
@@ -224,16 +243,19 @@ class ApplicationCalls(manager.BaseManager, abc.ABC):
 
     @expose.expose("POST", params.Param("service_id", params.Integer(minimum=0), default=0, help="of one service; 0 for all"))
     def list_volumes(self, service_id: int) -> dict[str, Any]:
-        """List the volumes, those made together with nodes included."""
+        """List the volumes: made for nodes, made together with nodes, and kept disks, which outlive nodes and have none while spare."""
         if service_id != store.APPLICATION:
             params.must_be_one_of("service_id", service_id, [one.service_id for one in self.managers()])
         found = []
         for service in self.managers():
             if service_id in (store.APPLICATION, service.service_id):
                 owned = {"service_id": service.service_id, "service_name": service.type}
-                with_nodes = [(one.id, volume) for one in service.nodes for volume in one.volumes]
-                found += [{**volume.to_dict(), "vm_id": node_id, **owned} for node_id, volume in with_nodes]
-                found += [{**volume.to_dict(), **owned} for volume in service.volumes]
+                disks = self.store.disks.all(service.service_id)
+                kept = {record.vol_id for record in disks}
+                with_nodes = [(one.id, volume) for one in service.nodes for volume in one.volumes if volume.vol_id not in kept]
+                found += [{**volume.to_dict(), "vm_id": node_id, "kept": False, **owned} for node_id, volume in with_nodes]
+                found += [{**volume.to_dict(), "kept": False, **owned} for volume in service.volumes]
+                found += [{**record.as_volume().to_dict(), "kept": True, **owned} for record in disks]
         return {"volumes": found}
 
     # Calls: logs, scripts and code

@@ -90,22 +90,30 @@ def check(archive: pathlib.Path, limits: Limits = Limits()) -> list[Member]:
         return found
 
 
-def unpack(archive: pathlib.Path, target: pathlib.Path, limits: Limits = Limits()) -> None:
+def unpack(archive: pathlib.Path, target: pathlib.Path, limits: Limits = Limits(), *, reserve: int = 0) -> None:
     """Unpack an archive as the directory `target`, replacing what was there; on any error `target` is as before.
 
     A crash leaves `target` old or new, and at most a directory beside it that the next call with this target removes. Raises what `check`
-    raises, and StorageFull.
+    raises, and StorageFull, the latter also rather than leave less than `reserve` bytes of the disk free for others.
     """
     sweep(target)
     draft = pathlib.Path(tempfile.mkdtemp(prefix=_draft_prefix(target), dir=target.parent))
     try:
         with _reading(archive):
             for member, content in _members(archive, limits):
+                if reserve:
+                    _check_room(draft, member.size + reserve)
                 _write(draft, member, content)
         draft.chmod(0o755)
         _replace(draft, target)
     finally:
         file.remove_tree(draft)
+
+
+def _check_room(directory: pathlib.Path, needed: int) -> None:
+    disk = os.statvfs(directory)
+    if disk.f_bavail * disk.f_frsize < needed:
+        raise errors.StorageFull("There is no room on the disk to unpack the archive.")
 
 
 def sweep(target: pathlib.Path) -> None:
@@ -165,7 +173,7 @@ def _reading(archive: pathlib.Path) -> Iterator[None]:
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeError, RuntimeError, ValueError) as error:
         raise errors.InvalidArgument(INVALID_FORMAT, hint=f"{archive.name} cannot be read: {error}") from error
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in errors.StorageFull.CODES:
             raise errors.StorageFull("There is no room on the disk to unpack the archive.") from error
         if isinstance(error, FileNotFoundError | PermissionError) and error.filename == str(archive):
             raise

@@ -1,4 +1,4 @@
-"""What a manager asks of the Director: nodes, volumes and the user's credit. Only the Director talks to clouds."""
+"""What a manager asks of the Director: nodes, volumes, domain names and the user's credit. Only the Director talks to clouds."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ class Callbacker(abc.ABC):
         """Get nodes whose agents answer, in the order of `nodes_info`. Blocks until they are there."""
 
     @abc.abstractmethod
-    def remove_nodes(self, nodes: Sequence[node.ServiceNode], request: str) -> None:
-        """Give nodes back together with their volumes; those already gone are fine."""
+    def remove_nodes(self, nodes: Sequence[node.ServiceNode], request: str, *, disks: bool = False) -> None:
+        """Give nodes back together with their volumes, kept ones only with `disks`; those already gone are fine."""
 
     @abc.abstractmethod
-    def create_volume(self, request: str, size: int, name: str, vm_id: str, cloud: str, service_id: int) -> str:
-        """Make a volume of `size` MB that the VM `vm_id` can use; returns its id."""
+    def create_volume(self, request: str, size: int, name: str, vm_id: str, cloud: str, service_id: int, *, keep: bool = False) -> str:
+        """Make a volume of `size` MB that the VM `vm_id` can use; returns its id. With `keep` it outlives the VMs it is attached to."""
 
     @abc.abstractmethod
     def attach_volume(self, vol_id: str, vm_id: str, device: str, cloud: str) -> None:
@@ -106,11 +106,22 @@ class Callbacker(abc.ABC):
 
     @abc.abstractmethod
     def detach_volume(self, vol_id: str, cloud: str) -> None:
-        """Detach a volume; detached already is fine."""
+        """Detach a volume; detached already is fine. A kept one is refused while a VM that was given back still has it."""
 
     @abc.abstractmethod
     def destroy_volume(self, vol_id: str, cloud: str) -> None:
         """Destroy a volume; gone already is fine."""
+
+    @abc.abstractmethod
+    def claim_domain(self, name: str, service_id: int) -> None:
+        """Reserve a domain name for a service; its own already is fine. Refused when another service of any user has it.
+
+        The name is given back with the service at the latest. Waits only briefly for the Director.
+        """
+
+    @abc.abstractmethod
+    def release_domain(self, name: str, service_id: int) -> None:
+        """Give a domain name back; one that the service does not hold is fine. Waits only briefly for the Director."""
 
     @abc.abstractmethod
     def credit(self) -> int:
@@ -185,14 +196,14 @@ class DirectorCallbacker(Callbacker):
             raise errors.RemoteError(f"The Director answered /create_nodes with {reply!r} instead of a list of nodes.")
         return [node.ServiceNode.from_dict(values) for values in reply]
 
-    def remove_nodes(self, nodes: Sequence[node.ServiceNode], request: str) -> None:
+    def remove_nodes(self, nodes: Sequence[node.ServiceNode], request: str, *, disks: bool = False) -> None:
         if nodes:
-            self._settled(
-                "/remove_nodes", {"nodes": json.dumps([one.to_dict() for one in nodes]), "request": request, "app_id": self._app_id}
-            )
+            fields = {"nodes": json.dumps([one.to_dict() for one in nodes]), "request": request, "app_id": self._app_id}
+            self._settled("/remove_nodes", {**fields, **({"disks": True} if disks else {})})
 
-    def create_volume(self, request: str, size: int, name: str, vm_id: str, cloud: str, service_id: int) -> str:
+    def create_volume(self, request: str, size: int, name: str, vm_id: str, cloud: str, service_id: int, *, keep: bool = False) -> str:
         wanted = {"size": size, "name": name, "vm_id": vm_id, "cloud": cloud, "service_id": service_id, "request": request}
+        wanted |= {"keep": True} if keep else {}
         reply = self._settled("/create_volume", wanted)
         if not isinstance(reply, dict) or not reply.get("volume_id"):
             raise errors.RemoteError(f"The Director answered /create_volume with {reply!r} instead of a volume id.")
@@ -206,6 +217,12 @@ class DirectorCallbacker(Callbacker):
 
     def destroy_volume(self, vol_id: str, cloud: str) -> None:
         self._settled("/destroy_volume", {"volume_id": vol_id, "cloud": cloud})
+
+    def claim_domain(self, name: str, service_id: int) -> None:
+        self._call("/callback/claim_domain", {"domain": name, "service_id": service_id, "app_id": self._app_id}, BRIEFLY)
+
+    def release_domain(self, name: str, service_id: int) -> None:
+        self._call("/callback/release_domain", {"domain": name, "service_id": service_id, "app_id": self._app_id}, BRIEFLY)
 
     def credit(self) -> int:
         reply = self._call("/credit", {}, BRIEFLY)

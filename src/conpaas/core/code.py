@@ -87,7 +87,7 @@ class CodeRepository:
             raise errors.InvalidArgument(f"Invalid arguments ({error})", hint=error.hint) from error
         return self._store(version_id, base_name(upload.filename), description, upload.path)
 
-    def add_default(self, build: Callable[[pathlib.Path], None]) -> None:
+    def add_default(self, build: Callable[[pathlib.Path], None], name: str = f"{DEFAULT_ID}.tar") -> None:
         """Write the version that every service begins with, and enable it if nothing is. Idempotent."""
         with self._lock:
             target = self._directory / DEFAULT_ID
@@ -96,8 +96,7 @@ class CodeRepository:
             _sync(draft)
             draft.replace(target)
             file.sync_directory(self._directory)
-            name = f"{DEFAULT_ID}.tar"
-            record = records.CodeRecord(DEFAULT_ID, name, "Initial version", time.time(), "tar", str(target))
+            record = records.CodeRecord(DEFAULT_ID, name, "Initial version", time.time(), "archive", str(target))
             self._versions.add(record)
             if self._versions.current() is None:
                 self._versions.set_current(DEFAULT_ID)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from typing import Final
+
 
 class ConPaaSError(Exception):
     """An error meant for a person; its text is one sentence, `hint` (optional) says what to do next."""
@@ -52,6 +55,9 @@ class OperationFailed(ConPaaSError):
 
 class StorageFull(ConPaaSError):
     """There is no room left on a disk that the request needs."""
+
+    CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+    """How the operating system says so."""
 
 
 class RemoteError(ConPaaSError):

@@ -2,7 +2,8 @@
 
 In production `point` costs one comparison. Tests either name, in the environment variable `CONPAAS_FAULTS`, a file of lines
 `component kind step when` (the matching line is removed and the process kills itself with SIGKILL; `*` matches anything), or install a
-function of their own with `trigger`.
+function of their own with `trigger`. A line may end in a fifth word, `hold`: then the process lives, and only the thread that got there
+waits while somebody else, such as an agent, is killed. It writes the point into the file `<file>.held` and goes on when that is removed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pathlib
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 BEFORE = "before"
@@ -30,7 +32,11 @@ UNDO_RECORDED = "undo-recorded"
 
 WHENS = (BEFORE, AFTER, RECORDED, UNDO, UNDO_AFTER, UNDO_RECORDED)
 
+HOLD = "hold"
+"""The last word of a line at whose point the thread is held instead of the process killed."""
+
 ENVIRONMENT = "CONPAAS_FAULTS"
+_HELD_INTERVAL = 0.01
 
 Trigger = Callable[[str, str, str, str], None]
 
@@ -55,38 +61,58 @@ def trigger(function: Trigger) -> Iterator[None]:
         _trigger = previous
 
 
+def held_file(path: pathlib.Path) -> pathlib.Path:
+    """Where the point is written that a process with this fault file is held at."""
+    return path.with_name(f"{path.name}.held")
+
+
 class FaultFile:
-    """Kills the process at the points that a file lists, each once."""
+    """Kills the process, or holds the thread, at the points that a file lists, each once. One thread is held at a time."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._holding = threading.Lock()
 
     def __call__(self, component: str, kind: str, step: str, when: str) -> None:
+        point = (component, kind, step, when)
         with self._lock:
-            if self._take((component, kind, step, when)):
+            taken = self._take(point)
+            if taken == []:
                 os.kill(os.getpid(), signal.SIGKILL)
+        if taken == [HOLD]:
+            self._hold(point)
 
-    def _take(self, wanted: tuple[str, str, str, str]) -> bool:
-        """Remove the first line that matches and tell whether there was one."""
+    def _take(self, wanted: tuple[str, str, str, str]) -> list[str] | None:
+        """Remove the first line that matches. Returns the words after the point, None if there was no such line."""
         try:
             lines = self._path.read_text().splitlines()
         except FileNotFoundError:
-            return False
+            return None
         for number, line in enumerate(lines):
-            words = line.split()
-            if len(words) == len(wanted) and all(word in ("*", want) for word, want in zip(words, wanted, strict=True)):
-                self._replace([*lines[:number], *lines[number + 1 :]])
-                return True
-        return False
+            words, rest = line.split()[: len(wanted)], line.split()[len(wanted) :]
+            matches = len(words) == len(wanted) and all(word in ("*", want) for word, want in zip(words, wanted, strict=True))
+            if matches and rest in ([], [HOLD]):
+                _write_durably(self._path, [*lines[:number], *lines[number + 1 :]])
+                return rest
+        return None
 
-    def _replace(self, lines: list[str]) -> None:
-        handle, name = tempfile.mkstemp(dir=self._path.parent)
-        with os.fdopen(handle, "w") as stream:
-            stream.writelines(f"{line}\n" for line in lines)
-            stream.flush()
-            os.fsync(stream.fileno())
-        pathlib.Path(name).replace(self._path)
+    def _hold(self, point: tuple[str, str, str, str]) -> None:
+        """Wait, as long as it takes, until somebody removes the file that tells of it."""
+        held = held_file(self._path)
+        with self._holding:
+            _write_durably(held, [" ".join(point)])
+            while held.exists():
+                time.sleep(_HELD_INTERVAL)
+
+
+def _write_durably(path: pathlib.Path, lines: list[str]) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
+        stream.flush()
+        os.fsync(stream.fileno())
+    pathlib.Path(name).replace(path)
 
 
 def configure(path: str | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -113,6 +114,12 @@ class Notes:
             return
         write_atomically(self.path, json.dumps(changed, indent=1, sort_keys=True), mode=0o600)
         self._values = changed
+
+
+def sha256(path: pathlib.Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def free_bytes(path: pathlib.Path) -> int:

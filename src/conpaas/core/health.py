@@ -1,4 +1,5 @@
-"""Watching the agents: a node that no longer answers is taken out of service and replaced.
+"""Watching the agents: a node that no longer answers is taken out of service and replaced, one that has moved leaves when its time has
+come; services at rest do their housekeeping.
 
 One thread decides, a bounded pool asks. A node counts as lost when it has been silent for `lost_after` seconds, when the Director no longer
 knows its VM, or when somebody reports it. Silence counts only while somebody else (the Director, another node) was heard: a manager whose
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from conpaas.core import agents, callbacker, config, errors, lifecycle, manager, node, operations, states, workers
+from conpaas.core import agents, callbacker, config, errors, lifecycle, manager, migration, node, operations, states, workers
 from conpaas.core.state import store
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ FAILURES = 2
 FIRST_PAUSE = 30.0
 LONGEST_PAUSE = 600.0
 INVENTORY_PAUSE = 5.0
+HOUSEKEEPING_PAUSE = 2.0
+"""Seconds between the end of a service's housekeeping and its next one."""
 REQUESTER = "health monitor"
 
 
@@ -86,17 +89,20 @@ class HealthMonitor:
         *,
         pool: workers.Executor | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._host = host
         self._settings = settings
         self._pool = pool or workers.WorkerPool("health", PARALLEL_PINGS)
         self._clock = clock
+        self._wall_clock = wall_clock
         self._changed = threading.Condition()
         self._watches: dict[str, Watch] = {}
         self._reported: dict[str, str] = {}
         self._pauses: dict[int, tuple[int, float]] = collections.defaultdict(lambda: (0, 0.0))
         self._inventory: tuple[float, set[str] | None] = (float("-inf"), None)
         self._heard = float("-inf")
+        self._housekeeping: dict[int, float] = {}
         self._woken = False
         self._closed = False
 
@@ -126,8 +132,8 @@ class HealthMonitor:
         return True
 
     def finished(self, op: operations.Operation) -> None:
-        """Hear of the end of an operation: a replacement that failed is not tried again at once."""
-        if op.kind == lifecycle.REPLACE.name:
+        """Hear of the end of an operation: a replacement or a departure that failed is not tried again at once."""
+        if op.kind in (lifecycle.REPLACE.name, migration.RETIRE.name):
             with self._changed:
                 attempts, _ = self._pauses.pop(op.target, (0, 0.0))
                 if op.status is not operations.OperationStatus.DONE:
@@ -169,6 +175,28 @@ class HealthMonitor:
         for service in self._host.managers():
             if service.state is states.State.RUNNING:
                 self._act(service, [(one, reason) for owner, one, reason in lost if owner is service], now)
+        self._keep_house(now)
+
+    def _keep_house(self, now: float) -> None:
+        """Let services that are at rest do their housekeeping, in the pool, one call at a time per service."""
+        for service in self._host.managers():
+            key = service.service_id
+            if self._housekeeping.get(key, now) > now or service.state is not states.State.RUNNING or not service.idle:
+                continue
+            self._housekeeping[key] = float("inf")
+            self._pool.submit(lambda service=service: self._do_housekeeping(service), f"housekeeping-{key}")  # type: ignore[misc]
+
+    def _do_housekeeping(self, service: manager.BaseManager) -> None:
+        try:
+            if not self._closed and service.state is states.State.RUNNING and service.idle:
+                service.housekeeping()
+        except errors.ConPaaSError as error:
+            _log.warning("service %d: housekeeping failed: %s", service.service_id, error)
+        except Exception:  # noqa: BLE001 - it is tried again
+            if not self._closed:
+                _log.exception("service %d: housekeeping failed", service.service_id)
+        finally:
+            self._housekeeping[service.service_id] = self._clock() + HOUSEKEEPING_PAUSE
 
     def _call_due(self, nodes: Iterable[node.ServiceNode], now: float) -> None:
         with self._changed:
@@ -236,7 +264,7 @@ class HealthMonitor:
         return self._inventory
 
     def _act(self, service: manager.BaseManager, lost: list[tuple[node.ServiceNode, str]], now: float) -> None:
-        """Replace what was lost just now; else, when the pause is over, what still waits for a replacement."""
+        """Replace what was lost just now; else, when the pause is over, what still waits for a replacement; else let go what is due."""
         if lost:
             reasons = ", ".join(dict.fromkeys(reason for _, reason in lost))
             self._replace(service, [one for one, _ in lost], reasons)
@@ -245,10 +273,22 @@ class HealthMonitor:
         missing = self._host.store.nodes.missing().get(service.service_id, [])
         if missing and now >= not_before:
             self._replace(service, missing[:1] if attempts else missing, "still missing")
+        elif not missing and now >= not_before:
+            self._retire(service)
 
     def _replace(self, service: manager.BaseManager, nodes: list[node.ServiceNode], reason: str) -> None:
         args: dict[str, Any] = {"nodes": [one.to_dict() for one in nodes], "reason": reason}
+        self._submit(lifecycle.REPLACE, service, args, f"{', '.join(manager.ids_of(nodes))} replaced")
+
+    def _retire(self, service: manager.BaseManager) -> None:
+        """Let nodes go that have moved and whose time is over, once all others answer: nobody leaves whom the service may still need."""
+        due = {one.node_id: one.heir for one in service.departures if one.at <= self._wall_clock()}
+        staying = {one.id for one in service.nodes} - set(due)
+        if due and staying.isdisjoint(self.unanswering()):
+            self._submit(migration.RETIRE, service, {"heirs": due}, f"{', '.join(due)} let go")
+
+    def _submit(self, kind: operations.OperationKind, service: manager.BaseManager, args: dict[str, Any], what: str) -> None:
         try:
-            self._host.engine.submit(lifecycle.REPLACE, service.service_id, args, REQUESTER)
+            self._host.engine.submit(kind, service.service_id, args, REQUESTER)
         except errors.WrongState as error:
-            _log.info("service %d: %s is replaced later: %s", service.service_id, ", ".join(manager.ids_of(nodes)), error)
+            _log.info("service %d: %s later: %s", service.service_id, what, error)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from conpaas.core import callbacker, errors, file, manager, node, operations
+from conpaas.core import callbacker, disks, errors, file, manager, node, operations
 from conpaas.core.operations import OperationKind, State, Step
 from conpaas.core.state import records, store
 
@@ -18,6 +18,7 @@ START = OperationKind(
     (
         Step("request", "request_starting_nodes", "give_back_nodes"),
         Step("record", "record_nodes", "forget_new_nodes"),
+        Step("disks", "attach_disks", "give_back_disks"),
         Step("start", "start"),
     ),
     allowed=(State.INIT, State.STOPPED),
@@ -30,6 +31,7 @@ STOP = OperationKind(
     (
         Step("shut_down", "shut_down"),
         Step("release", "release_all_nodes", irreversible=True),
+        Step("disks", "keep_all_disks", irreversible=True),
         Step("forget", "forget_all_nodes", irreversible=True),
     ),
     allowed=(State.RUNNING, State.ERROR),
@@ -42,6 +44,7 @@ ADD = OperationKind(
     (
         Step("request", "request_more_nodes", "give_back_nodes"),
         Step("record", "record_nodes", "forget_new_nodes"),
+        Step("disks", "attach_disks", "give_back_disks"),
         Step("join", "join", "undo_join"),
     ),
     allowed=(State.RUNNING,),
@@ -69,6 +72,7 @@ REPLACE = OperationKind(
         Step("release", "release_lost"),
         Step("request", "request_replacement", "give_back_nodes"),
         Step("record", "record_nodes", "forget_new_nodes"),
+        Step("disks", "attach_disks", "give_back_disks"),
         Step("join", "join", "undo_join"),
         Step("forget", "forget_lost"),
     ),
@@ -82,6 +86,7 @@ RECOVER = OperationKind(
     (
         Step("compare", "compare_with_director"),
         Step("release", "release_unusable"),
+        Step("disks", "put_disks_in_order"),
         Step("volumes", "tidy_volumes"),
         Step("recover", "recover"),
     ),
@@ -93,7 +98,8 @@ DELETE = OperationKind(
     "remove_service",
     (
         Step("shut_down", "shut_down_for_good"),
-        Step("release", "release_all_nodes", irreversible=True),
+        Step("release", "release_for_good", irreversible=True),
+        Step("disks", "destroy_disks", irreversible=True),
         Step("forget", "forget_all_nodes", irreversible=True),
         Step("delete", "delete_service", irreversible=True),
     ),
@@ -139,10 +145,8 @@ class Host(Protocol):
 
 
 @dataclasses.dataclass
-class Lifecycle:
+class Lifecycle(disks.DiskSteps):
     """The steps. Each may be called again after a crash; what they learn is in `op.data` or in the store."""
-
-    host: Host
 
     # Getting nodes
 
@@ -197,25 +201,25 @@ class Lifecycle:
                     raise
                 _log.info("the request %s got no nodes: %s", op.id, error)
                 return
-        self._release(op, _nodes_in(op, "nodes"), "undo")
+        self._release(op, nodes_in(op, "nodes"), "undo")
 
     def record_nodes(self, op: operations.Operation) -> None:
-        self.host.store.nodes.add(op.target, _nodes_in(op, "nodes"))
+        self.host.store.nodes.add(op.target, nodes_in(op, "nodes"))
 
     def forget_new_nodes(self, op: operations.Operation) -> None:
-        self.host.store.nodes.remove(op.target, manager.ids_of(_nodes_in(op, "nodes")))
+        self.host.store.nodes.remove(op.target, manager.ids_of(nodes_in(op, "nodes")))
 
     # Start and growth
 
     def start(self, op: operations.Operation) -> Any:
-        return self.host.manager_of(op).on_start(_nodes_in(op, "nodes"))
+        return self.host.manager_of(op).on_start(nodes_in(op, "nodes"))
 
     def join(self, op: operations.Operation) -> Any:
-        nodes = _nodes_in(op, "nodes")
+        nodes = nodes_in(op, "nodes")
         return self.host.manager_of(op).on_add_nodes(nodes) if nodes else None
 
     def undo_join(self, op: operations.Operation) -> None:
-        nodes = _nodes_in(op, "nodes")
+        nodes = nodes_in(op, "nodes")
         self.host.store.nodes.set_status(op.target, manager.ids_of(nodes), records.NodeStatus.LEAVING)
         self.host.manager_of(op).on_undo_add_nodes(nodes)
 
@@ -234,10 +238,14 @@ class Lifecycle:
             raise errors.OperationFailed("The nodes of the service changed meanwhile; ask again.")
 
     def leave(self, op: operations.Operation) -> Any:
+        return self._take_out(op, dict(op.args["nodes"]))
+
+    def _take_out(self, op: operations.Operation, roles: dict[str, int]) -> Any:
+        """Have the service part with the chosen nodes, which are so many of each role."""
         service = self.host.manager_of(op)
         service.victims = tuple(op.data["victims"])
         try:
-            removed = service.on_remove_nodes(dict(op.args["nodes"]))
+            removed = service.on_remove_nodes(roles)
         finally:
             service.victims = None
         if not isinstance(removed, list):
@@ -252,10 +260,12 @@ class Lifecycle:
         service.on_undo_remove_nodes([one for one in service.nodes if one.id in victims])
 
     def release_victims(self, op: operations.Operation) -> None:
-        self._release(op, _nodes_in(op, "removed"), "remove")
+        """Give the nodes back with their disks, whose data are with the others."""
+        self._release(op, nodes_in(op, "removed"), "remove", disks=True)
+        self.forget_disks(op, nodes_in(op, "removed"))
 
     def forget_victims(self, op: operations.Operation) -> None:
-        self.host.store.nodes.remove(op.target, manager.ids_of(_nodes_in(op, "removed")))
+        self.host.store.nodes.remove(op.target, manager.ids_of(nodes_in(op, "removed")))
         if not self.host.store.nodes.members(op.target):
             op.final = State.STOPPED
 
@@ -284,6 +294,11 @@ class Lifecycle:
     def release_all_nodes(self, op: operations.Operation) -> None:
         self._release(op, self.host.store.nodes.with_status(op.target), "stop")
 
+    def release_for_good(self, op: operations.Operation) -> None:
+        nodes = self.host.store.nodes.with_status(op.target)
+        self._release(op, nodes, "stop", disks=True)
+        self.forget_disks(op, nodes)
+
     def forget_all_nodes(self, op: operations.Operation) -> None:
         self.host.store.nodes.remove_all(op.target)
 
@@ -302,7 +317,7 @@ class Lifecycle:
     # Lost nodes
 
     def take_out_lost(self, op: operations.Operation) -> None:
-        """Take lost nodes out of service; whether to replace them is the service's decision."""
+        """Take lost nodes out of service; whether to replace them is the service's decision, unless they were to leave anyhow."""
         service = self.host.manager_of(op)
         nodes = self.host.store.nodes
         lost = [
@@ -316,7 +331,9 @@ class Lifecycle:
             verb = "was" if len(names) == 1 else "were"
             op.data["reason"] = f"{', '.join(names)} {verb} lost: {op.args.get('reason', 'no answer')}"
             op.note(op.data["reason"])
-        unwanted = set(op.data.get("unwanted", ()))
+        leaving = {one.node_id: one.heir for one in nodes.departures().get(op.target, ())}
+        op.data["heirs"] = {one.id: leaving[one.id] for one in lost if one.id in leaving}
+        unwanted = set(op.data.get("unwanted", ())) | op.data["heirs"].keys()
         for one in lost:
             try:
                 if service.on_node_lost(one) is False:
@@ -333,6 +350,7 @@ class Lifecycle:
         nodes.set_status(op.target, manager.ids_of(lost), records.NodeStatus.GONE)
         for one in lost:
             self.host.store.volumes.remove_on_node(one.id)
+        self.keep_disks(op, _nodes_in_args(op))
 
     def request_replacement(self, op: operations.Operation) -> None:
         service = self.host.manager_of(op)
@@ -345,10 +363,13 @@ class Lifecycle:
         if not wanted and "nodes_info" not in op.data:
             op.data["nodes"] = []
             return
+        op.data.setdefault("replaced", manager.ids_of(wanted))
         self._request_nodes(op, lambda: [service.get_role_sninfo(one.role, one.cloud_name) for one in wanted])
-        op.data["reason"] += f"; replaced by {', '.join(manager.ids_of(_nodes_in(op, 'nodes')))}"
+        op.data["reason"] += f"; replaced by {', '.join(manager.ids_of(nodes_in(op, 'nodes')))}"
 
     def forget_lost(self, op: operations.Operation) -> None:
+        replaced, replacements = op.data.get("replaced", ()), manager.ids_of(nodes_in(op, "nodes"))
+        self.host.store.nodes.set_heirs(op.target, dict(zip(replaced, replacements, strict=False)))
         self.host.store.nodes.remove(op.target, manager.ids_of(_nodes_in_args(op)))
         if not self.host.store.nodes.members(op.target):
             op.final = State.STOPPED
@@ -368,8 +389,9 @@ class Lifecycle:
         op.note(f"Usable nodes: {', '.join(kept) or 'none'}; to give back: {len(op.data['unusable'])}")
 
     def release_unusable(self, op: operations.Operation) -> None:
-        unusable = _nodes_in(op, "unusable")
+        unusable = nodes_in(op, "unusable")
         self._release(op, unusable, "recover")
+        self.leave_disks(op, unusable)
         self.host.store.nodes.remove(op.target, manager.ids_of(unusable))
 
     def tidy_volumes(self, op: operations.Operation) -> None:
@@ -413,15 +435,16 @@ class Lifecycle:
 
     # Helpers
 
-    def _release(self, op: operations.Operation, nodes: Iterable[node.ServiceNode], purpose: str) -> None:
-        """Give nodes back; returns when the Director has acknowledged."""
+    def _release(self, op: operations.Operation, nodes: Iterable[node.ServiceNode], purpose: str, *, disks: bool = False) -> None:
+        """Give nodes back, if told so with their kept disks; returns when the Director has acknowledged."""
         given = list(nodes)
         if given:
             op.note(f"Giving back {', '.join(manager.ids_of(given))}")
-            self.host.callbacker.remove_nodes(given, f"{op.id}-{purpose}")
+            self.host.callbacker.remove_nodes(given, f"{op.id}-{purpose}", disks=disks)
 
 
-def _nodes_in(op: operations.Operation, key: str) -> list[node.ServiceNode]:
+def nodes_in(op: operations.Operation, key: str) -> list[node.ServiceNode]:
+    """Nodes that a step has put into the operation's data; none if it did not get there."""
     return [node.ServiceNode.from_dict(values) for values in op.data.get(key, ())]
 
 

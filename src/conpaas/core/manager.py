@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from conpaas.core import agents, config, errors, expose, log, log_window, node, params, paths, states
+from conpaas.core import agents, callbacker, config, errors, expose, log, log_window, migration, node, params, paths, states
 from conpaas.core import operations as ops
 from conpaas.core.https import identity
 from conpaas.core.state import records, settings, store
@@ -26,11 +26,16 @@ AGENT_LOG_PARAMS = (
 )
 
 Submit = Callable[[ops.OperationKind, int, Mapping[str, Any], str], ops.Operation]
+Peers = Callable[[int], "BaseManager | None"]
+"""Finds the manager of another service of the application."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ManagerContext:
-    """What a service manager is built from."""
+    """What a service manager is built from. `director` is for what only the Director knows; nodes and volumes come by operations.
+
+    `peers` finds the other services of the application, for what `BaseManager` offers to them.
+    """
 
     service_id: int
     type: str
@@ -38,7 +43,9 @@ class ManagerContext:
     paths: paths.Paths
     store: store.Store
     agents: agents.AgentCaller
+    director: callbacker.Callbacker
     submit: Submit
+    peers: Peers = lambda _: None
 
 
 class ServiceCodes:
@@ -92,6 +99,8 @@ class BaseManager:
         self.config = context.config
         self.paths = context.paths
         self.agents = context.agents
+        self.director = context.director
+        self.peers = context.peers
         self.settings: settings.Settings = context.store.settings(context.service_id)
         self.code_versions = ServiceCodes(context.store.codes, context.service_id)
         self.operation: ops.Operation | None = None
@@ -134,6 +143,10 @@ class BaseManager:
         """The volumes of this service made by `create_volume`."""
         return [record.as_volume() for record in self._store.volumes.all(self.service_id) if record.status == records.VolumeStatus.ATTACHED]
 
+    def kept_disk(self, one: node.ServiceNode) -> node.ServiceVolume | None:
+        """The disk of a node whose data outlive the node's VM, if it has one (`get_role_disk`)."""
+        return next((record.as_volume() for record in self._store.disks.on(self.service_id, [one.id])), None)
+
     @property
     def state(self) -> states.State:
         record = self._store.services.find(self.service_id)
@@ -166,6 +179,49 @@ class BaseManager:
         params.must_be_one_of(name, node_id, list(by_id))
         return by_id[node_id]
 
+    def set_role(self, node_id: str, role: str) -> None:
+        """Note that a node in service plays another role from now on. Idempotent."""
+        self._store.nodes.set_role(self.service_id, node_id, role)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no operation on the service is under way."""
+        latest = self._store.operations.list(self.service_id, 1)
+        return not latest or latest[0].status.finished
+
+    @property
+    def heirs(self) -> dict[str, str]:
+        """In an operation by which nodes that move leave, or are lost before: each with the one that takes its place. Otherwise empty."""
+        return heirs_in(self.operation) if self.operation is not None else {}
+
+    @property
+    def departures(self) -> list[records.Departure]:
+        """The nodes in service that are to leave because they have moved."""
+        present = set(ids_of(self.nodes))
+        return [one for one in self._store.nodes.departures().get(self.service_id, ()) if one.node_id in present]
+
+    def refuse_while_moving(self) -> None:
+        """Raise while nodes that have moved are still to leave."""
+        leaving = ", ".join(one.node_id for one in self.departures)
+        if leaving:
+            raise errors.WrongState(
+                f"The service still has nodes that have moved and are about to leave: {leaving}.",
+                hint="wait until they are gone, or remove them by their ids to let them go now",
+            )
+
+    def migrate(
+        self, name: str, plan: Sequence[Mapping[str, Any]], delay: int, caller: identity.PeerIdentity | str | None
+    ) -> dict[str, Any]:
+        """Have nodes move as a plan says, which came as the parameter `name`; the reply of `migrate_nodes`."""
+        self.check_state(*migration.MIGRATE.allowed)
+        moves = migration.moves_in(name, plan, self.nodes, self.unknown_node)
+        self.refuse_while_moving()
+        self.check_migrate([self.get_node(move.node_id, name) for move in moves])
+        if self.director.credit() <= 0:
+            raise errors.InsufficientCredits
+        args = {"moves": [move.to_dict() for move in moves], "delay": delay}
+        return {"operation": self._submit(migration.MIGRATE, self.service_id, args, str(caller or "")).id}
+
     # Hooks: what the service is made of
 
     def get_service_type(self) -> str:
@@ -187,6 +243,17 @@ class BaseManager:
     def get_role_sninfo(self, role: str, cloud: str) -> dict[str, Any]:
         """What to ask the Director for, for one node of this role."""
         return self.get_standard_sninfo(role, cloud)
+
+    def get_role_disk(self, role: str) -> int | None:
+        """The size, in MB, of the disk of a node of this role whose data outlive the node's VM; None: it has none.
+
+        Hooks find it with `kept_disk`. Before the first use it is empty; on later nodes of the role it holds what the former node left.
+        """
+        return None
+
+    def get_heir_role(self, moving: node.ServiceNode) -> str:
+        """The role that the node plays at first which takes the place of one that moves."""
+        return moving.role
 
     def get_standard_sninfo(self, role: str, cloud: str) -> dict[str, Any]:
         return {"role": role, "cloud": cloud}
@@ -236,6 +303,27 @@ class BaseManager:
         if total > len(nodes) - 1:
             raise _too_many(f"{total} nodes", len(nodes) - 1)
 
+    def check_victims(self, nodes: list[node.ServiceNode]) -> None:
+        """Raise to refuse the removal of exactly these nodes, which a request names; `check_remove_nodes` is asked as well."""
+
+    def check_migrate(self, nodes: list[node.ServiceNode]) -> None:
+        """Raise to refuse that these nodes move. By default those with volumes stay, because what is on these would not move along.
+
+        A move is `on_add_nodes` with the new nodes, then `on_remove_nodes`, for which `choose_nodes` tells the former ones; `heirs` tells
+        who takes whose place.
+        """
+        moving = set(ids_of(nodes))
+        for volume in self._store.volumes.all(self.service_id):
+            if volume.node_id in moving:
+                raise errors.InvalidArgument(
+                    f"The node {volume.node_id} cannot move: what is on its volume '{volume.name}' would be lost.",
+                    hint="copy it to another node and delete the volume first",
+                )
+
+    def unknown_node(self, cloud: str, vmid: str) -> errors.ConPaaSError:
+        """The error for a node that is to move and that the service does not have."""
+        return migration.unknown_node(self.nodes, cloud, vmid)
+
     def on_remove_nodes(self, roles: dict[str, int]) -> list[node.ServiceNode]:
         """Take nodes out of service and return them; `self.choose_nodes(roles)` tells which."""
         return self.choose_nodes(roles)
@@ -246,6 +334,12 @@ class BaseManager:
     def on_node_lost(self, lost: node.ServiceNode) -> bool:
         """A node was lost; `self.nodes` no longer has it. Returns whether it is to be replaced by one of the same role."""
         return True
+
+    def housekeeping(self) -> None:
+        """Called every few seconds while the service is RUNNING and no operation on it is under way: finish what may take its time.
+
+        One call at a time per service. It must be short, may be repeated, and an operation may begin while it is at work.
+        """
 
     def on_recover(self, nodes: list[node.ServiceNode]) -> Any:
         """Bring the service back from ERROR with the nodes that are left and answer."""
@@ -277,6 +371,23 @@ class BaseManager:
     def on_git_push(self) -> str | None:
         """Code was pushed to the application's repository. Returns the name of the new code version, if this service made one."""
         return None
+
+    # Hooks: other services of the application
+
+    accepts_variables: ClassVar[bool] = False
+    """Whether services of this type can be given environment variables by other services (`take_variables`)."""
+
+    def variables_from(self, source: str) -> dict[str, str]:
+        """The variables that this service was given by a source and works with, or is about to; empty if there are none."""
+        return {}
+
+    def take_variables(self, source: str, variables: Mapping[str, str], caller: str) -> dict[str, Any]:
+        """Have the service's programs find these variables in their environment, instead of all that the source gave before; none: remove.
+
+        What takes time is an operation, whose id is returned as `operation`. Idempotent. Raises `errors.WrongState` while the service is
+        busy.
+        """
+        raise errors.InvalidArgument(f"Services of type '{self.type}' take no variables from other services.")
 
     # Hooks: manifests
 
@@ -330,6 +441,7 @@ class BaseManager:
 
     def describe_node(self, one: node.ServiceNode) -> dict[str, Any]:
         """What `get_node_info` tells of a node."""
+        leaves = {leaving.node_id: leaving.at for leaving in self.departures}
         return {
             "id": one.id,
             "ip": one.ip,
@@ -337,6 +449,7 @@ class BaseManager:
             "cloud": one.cloud_name,
             "role": one.role,
             "logs": self.get_role_logs(one.role),
+            **({"leavesAt": leaves[one.id]} if one.id in leaves else {}),
         }
 
     @expose.expose("GET")
@@ -356,6 +469,18 @@ class BaseManager:
         if self.service_id not in (store.APPLICATION, op.target):
             raise errors.NotFound(f"There is no operation '{operation_id}' on record.")
         return {"operation": op.to_dict()}
+
+    @expose.expose("POST", *migration.PARAMS)
+    def migrate_nodes(
+        self,
+        nodes: list[dict[str, Any]] | None,
+        migration_plan: list[dict[str, Any]] | None,
+        delay: int,
+        caller: identity.PeerIdentity | None,
+    ) -> dict[str, Any]:
+        """Move nodes to another cloud, or to new VMs of the same one: new nodes take over the roles, then the former ones leave."""
+        name = "migration_plan" if migration_plan else "nodes"
+        return self.migrate(name, migration_plan or nodes or [], delay, caller)
 
     @expose.expose("POST", params.Param("fields", params.Mapping(), help="by name, as the type declares them"))
     def apply_manifest(self, fields: dict[str, Any], caller: identity.PeerIdentity | None) -> dict[str, Any]:
@@ -392,6 +517,11 @@ class BaseManager:
 def _too_many(what: str, removable: int) -> errors.InvalidArgument:
     available = f"only {removable}" if removable > 0 else "none"
     return errors.InvalidArgument(f"Requesting to delete {what} while {available} can be removed")
+
+
+def heirs_in(op: ops.Operation) -> dict[str, str]:
+    """Who takes whose place in an operation by which nodes move, by node id."""
+    return dict(op.data.get("heirs") or op.args.get("heirs") or {})
 
 
 def ids_of(nodes: Iterable[node.ServiceNode]) -> list[str]:

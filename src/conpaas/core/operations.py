@@ -72,6 +72,7 @@ class OperationKind:
 
     `allowed`: states of the target in which it may begin (empty: any). `transient`: the target's state meanwhile (None: unchanged).
     `final`: its state after success (None: the state before). A step may overrule `final` through `Operation.final`.
+    `secrets`: names of arguments that a manager does not keep once the operation has ended.
     """
 
     name: str
@@ -80,6 +81,7 @@ class OperationKind:
     transient: str | None = None
     final: str | None = None
     help: str = ""
+    secrets: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -209,6 +211,8 @@ def outcome(op: Operation, kind: OperationKind, before: str) -> str:
 
 def describe(error: BaseException) -> str:
     """The text of a failure for the history: what we raise on purpose as it is, anything else with its type."""
+    if isinstance(error, OSError) and error.errno in errors.StorageFull.CODES:
+        return "There is no room left on the disk" + (f" for {error.filename}." if error.filename else ".")
     text = str(error).strip()
     return text if isinstance(error, errors.ConPaaSError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 

@@ -42,10 +42,12 @@ MISSING: Final = _Missing()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileDownload:
-    """A handler's reply that is a file: streamed from `path` under the name `name`."""
+    """A handler's reply that is a file: streamed from `path` under the name `name`. With `remove` it was made for this reply only, and
+    its name is gone as soon as the stream is open."""
 
     name: str
     path: pathlib.Path
+    remove: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,6 +164,11 @@ class RpcApplication:
             return success(call.id, result)
         except errors.ConPaaSError as error:
             return failure(call.id, error)
+        except OSError as error:
+            if error.errno not in errors.StorageFull.CODES:
+                return internal_failure(call.id, f"{method.name} on service {call.service_id}", error)
+            log.error("%s on service %s found no room on the disk", method.name, call.service_id, exc_info=error)
+            return failure(call.id, errors.StorageFull("There is no room left on the disk."))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler does wrong, its caller gets an answer
             return internal_failure(call.id, f"{method.name} on service {call.service_id}", error)
 

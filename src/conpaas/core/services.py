@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
-from conpaas.core import errors, params
+from conpaas.core import errors, pages, params
 
 ENTRY_POINT_GROUP = "conpaas.services"
 
@@ -54,7 +54,8 @@ class ManifestField:
 
     Its value goes to `apply_manifest` of the service's manager. With `file`, it is the URL of a file: the Director fetches and
     uploads it, and the reply to the upload is what `apply_manifest` gets. A field `running` is applied once the service runs;
-    the others before it is started.
+    the others before it is started. With `peer`, the value is a list of objects in which this key is the name of another service of the
+    manifest; `apply_manifest` gets that service's id instead, and `export_manifest` tells it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ManifestField:
     help: str = ""
     file: ManifestFile | None = None
     running: bool = False
+    peer: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,8 @@ class ServiceType:
     """Describes one kind of service; light enough to be loaded by every process.
 
     `manager` and `agent` are `module:Class`; `agent_type` is the type its agents report (several service types may share one agent);
-    `agent_config` names a resource file of `package` appended to every agent's configuration.
+    `agent_config` names a resource file of `package` appended to every agent's configuration. `page` is the `module:PAGE` (a
+    `pages.Page`) that a web front-end shows; without one it shows what all services have.
     """
 
     name: str
@@ -82,6 +85,7 @@ class ServiceType:
     label: str = ""
     description: str = ""
     manifest_fields: tuple[ManifestField, ...] = ()
+    page: str = ""
 
     @property
     def agent_name(self) -> str:
@@ -94,6 +98,13 @@ class ServiceType:
     def load_agent(self) -> Any:
         """Import and return the agent class. Raises `errors.NotFound`."""
         return _load(self.agent, self.name)
+
+    def load_page(self) -> pages.Page:
+        """Import and return the declaration of the type's page. Raises `errors.NotFound`."""
+        found = _load(self.page, self.name) if self.page else pages.Page()
+        if not isinstance(found, pages.Page):
+            raise errors.NotFound(f"The page '{self.page}' of the service type '{self.name}' is not a pages.Page.")
+        return found
 
 
 class Registry:

@@ -4,7 +4,9 @@ A daemon is a directory with a `run` script below the VM's service directory, wh
 moved in whole. State is read from runit's own status file and commands go through runit's own pipe, without a process being started.
 
 runsvdir looks at its directory once a second at most, and only when its modification time changed; a change within the current second
-costs it a further second. So a change here sets that time back, to a second never used before, and wakes runsvdir up.
+costs it a further second. So a change here sets that time back, to a second never used before, and wakes runsvdir up. Where several
+daemons are started one after another, a second for each is too long: an agent may reserve places, which are supervised already and become
+a daemon's by being renamed (runsv and runsvdir know a service by its directory, whatever it is called).
 
 runsv starts a daemon again at once when it dies, but waits a second when it had run for less than one. Each daemon leads a process
 group and session of its own; when it ends, however it ends, what is left of its group is killed, so that nothing of it holds a port when
@@ -20,6 +22,7 @@ import enum
 import os
 import pathlib
 import re
+import secrets
 import shlex
 import signal
 import stat
@@ -27,7 +30,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from conpaas.core import errors, file, misc
@@ -40,6 +43,7 @@ LOG_CONFIG: Final = "s1000000\nn5\n"
 _STATUS: Final = struct.Struct(">QI")
 _TAI_OFFSET: Final = (1 << 62) + 10
 _BUILD_PREFIX: Final = ".new-"
+_RESERVED: Final = "reserved-"
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 _LEADER: Final = "leader"
@@ -49,6 +53,7 @@ echo "$1 $2" >{_ENDED}
 read -r leader <{_LEADER} && kill -KILL "-$leader" 2>/dev/null
 exit 0
 """
+_IDLE: Final = "#!/bin/sh\nexit 0\n"
 
 
 class DaemonState(enum.StrEnum):
@@ -98,6 +103,24 @@ class Supervisor:
         self._services = service_dir
         self._logs = log_dir
         self._guards: dict[str, threading.RLock] = collections.defaultdict(threading.RLock)
+        self._reserving = threading.RLock()
+        self._reserve = 0
+
+    def reserve(self, places: int) -> None:
+        """From now on keep so many places ready in which a daemon starts without runsvdir having to find it first. Returns at once."""
+        with self._reserving:
+            self._reserve = places
+            missing = places - len(self._reserved())
+            for _ in range(missing):
+                draft = self._draft(_RESERVED + secrets.token_hex(4))
+                (draft / "service" / "log").mkdir(parents=True)
+                for part in ("service", "service/log"):
+                    (draft / part / "down").touch()
+                    file.write_atomically(draft / part / "run", _IDLE, mode=0o755)
+                (draft / "service").rename(self._services / draft.name.removeprefix(_BUILD_PREFIX).partition(".")[0])
+                draft.rmdir()
+            if missing > 0:
+                self._wake()
 
     def ensure(self, daemon: Daemon) -> None:
         """Have the daemon run as defined: start it, or start it again if its definition changed. Returns when runit runs it.
@@ -112,8 +135,11 @@ class Supervisor:
                 self._define(directory, files)
             self._start(directory)
 
-    def stop(self, name: str) -> None:
-        """Stop the daemon and all processes of its session; it stays defined and stays down, also after a reboot."""
+    def stop(self, name: str, timeout: float | None = None) -> None:
+        """Stop the daemon and all processes of its session; it stays defined and stays down, also after a reboot.
+
+        `timeout` (seconds) stands for the daemon's own `stop_timeout`, this once.
+        """
         directory = self._directory(name)
         with self._guards[name]:
             if not directory.is_dir():
@@ -123,7 +149,8 @@ class Supervisor:
                 return
             pid = self.status(name).pid
             self._control(directory, "d")
-            if not _eventually(lambda: self._is_down(directory), self._stop_timeout(directory)):
+            patience = self._stop_timeout(directory) if timeout is None else timeout
+            if not _eventually(lambda: self._is_down(directory), patience):
                 _kill(self.status(name).pid)
                 misc.wait_until(lambda: self._is_down(directory), timeout=START_TIMEOUT, what=f"The end of the daemon '{name}'")
             _kill_session(pid)
@@ -180,7 +207,7 @@ class Supervisor:
 
     def list(self) -> list[str]:
         """The names of all daemons, sorted."""
-        return sorted(entry.name for entry in self._services.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in self._services.iterdir() if entry.is_dir() and not entry.name.startswith((".", _RESERVED)))
 
     # Definitions
 
@@ -224,6 +251,8 @@ class Supervisor:
         log = pathlib.Path(files[".log"])
         log.mkdir(parents=True, exist_ok=True)
         file.write_atomically(log / "config", LOG_CONFIG)
+        if self._define_in_reserved(directory, files):
+            return
         draft = self._draft(directory.name)
         (draft / "service").mkdir()
         _write_files(draft / "service", files)
@@ -231,6 +260,24 @@ class Supervisor:
         file.sync_directory(self._services)
         draft.rmdir()
         self._wake()
+
+    def _define_in_reserved(self, directory: pathlib.Path, files: Mapping[str, str]) -> bool:
+        """Make a reserved place the daemon's, if there is one that is supervised already; it stays down until it is started."""
+        with self._reserving:
+            ready = (one for one in self._reserved() if self._supervised(one) and self._supervised(one / "log"))
+            place = next(ready, None)
+            if place is None:
+                return False
+            _write_files(place, files)
+            (place / "log" / "down").unlink(missing_ok=True)
+            place.rename(directory)
+            file.sync_directory(self._services)
+            self._control(directory / "log", "u")
+            self.reserve(self._reserve)
+        return True
+
+    def _reserved(self) -> Sequence[pathlib.Path]:
+        return sorted(self._services.glob(f"{_RESERVED}*"))
 
     def _draft(self, name: str) -> pathlib.Path:
         """A new directory that runsvdir never looks at (it skips names that begin with a dot), without those a crash left."""

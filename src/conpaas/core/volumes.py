@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import string
-from collections.abc import Iterable
 from typing import Any
 
-from conpaas.core import callbacker, errors, lifecycle, node, operations
+from conpaas.core import callbacker, devices, errors, lifecycle, node, operations
 from conpaas.core.operations import OperationKind, State, Step
 from conpaas.core.state import records
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_SIZE = 64 * 1024 * 1024
 """Largest volume, in MB."""
-
-FIRST_DEVICE = "sdb"
 
 CREATE = OperationKind(
     "create_volume",
@@ -49,27 +45,12 @@ DELETE = OperationKind(
 KINDS: tuple[OperationKind, ...] = (CREATE, DELETE)
 
 
-def free_device(first: str, taken: Iterable[str | None]) -> str:
-    """The first device name from `first` (such as `sdb`) to `…z` that is not taken.
-
-    Raises `errors.InvalidArgument` when all are taken, `errors.ConfigurationError` when `first` is no such name.
-    """
-    used = {(name or "").removeprefix("/dev/") for name in taken}
-    prefix, letter = first[:-1], first[-1:]
-    if letter not in string.ascii_lowercase:
-        raise errors.ConfigurationError(f"DEV_TARGET should end in a lower-case letter, such as {FIRST_DEVICE}, not be '{first}'.")
-    for candidate in string.ascii_lowercase[string.ascii_lowercase.index(letter) :]:
-        if prefix + candidate not in used:
-            return prefix + candidate
-    raise errors.InvalidArgument(f"All devices of the node from {first} to {prefix}z are in use.")
-
-
 @dataclasses.dataclass
 class VolumeSteps:
     """The steps; each may be called again after a crash. A deletion that fails can be asked for again."""
 
     host: lifecycle.Host
-    first_device: str = FIRST_DEVICE
+    first_device: str = devices.FIRST
 
     def reserve(self, op: operations.Operation) -> None:
         """Take the name and a device, so that nobody else does."""
@@ -77,7 +58,7 @@ class VolumeSteps:
         if self._reserved(op):
             return
         on_node = [record.dev_name for record in self.host.store.volumes.all() if record.node_id == target.id]
-        device = free_device(self.first_device, [*on_node, *(volume.dev_name for volume in target.volumes)])
+        device = devices.free(self.first_device, [*on_node, *(volume.dev_name for volume in target.volumes)])
         self.host.store.volumes.add(
             records.VolumeRecord(
                 name=name,

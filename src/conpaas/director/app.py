@@ -17,13 +17,32 @@ from werkzeug import exceptions
 
 from conpaas.core import errors
 from conpaas.core.clouds import factory
-from conpaas.director import ca, config, credits, db, endpoint, metrics, models, runtime, throttle
+from conpaas.director import (
+    ca,
+    certificates,
+    config,
+    credits,
+    db,
+    endpoint,
+    invitations,
+    metrics,
+    models,
+    notices,
+    outlook,
+    registration,
+    runtime,
+    throttle,
+)
+from conpaas.director.oidc import logins
 
 log = logging.getLogger(__name__)
 
 # Packages with `install(director)`, called in this order.
 COMPONENTS = ("conpaas.director.lifecycle",)
-API_MODULES = ("misc", "users", "certificates", "clouds", "applications", "services", "nodes", "volumes", "manifests")
+API_MODULES = (
+    *("misc", "users", "accounts", "sessions", "certificates", "clouds", "operator", "oidc"),
+    *("applications", "services", "nodes", "volumes", "domains", "manifests"),
+)
 MAX_BODY = 4 * 1024 * 1024
 MAX_FORM_PARTS = 200
 PATH_IN_LOG = 200
@@ -49,7 +68,8 @@ def make_director(
             hint=f"Run it as the owner of {configuration.state_dir}, or name another directory with --state.",
         ) from error
     director = runtime.Director(config=configuration, database=db.open(configuration.database_uri), authority=authority, clock=clock)
-    director.add_loop("credits", configuration.credit_interval, lambda: credits.tick(director))
+    director.add_loop("credits", configuration.credit_interval, lambda: _charge(director))
+    director.add_loop("notices", notices.INTERVAL, lambda: notices.send_due(director))
     director.add_loop("throttle", PRUNE_INTERVAL, lambda: _prune(director))
     if components:
         director.add_startup(lambda: _wake_local_vms(director))
@@ -72,9 +92,16 @@ def _wake_local_vms(director: runtime.Director) -> None:
                 log.info("on cloud %s, switched on again: %s", cloud.name, ", ".join(woken))
 
 
+def _charge(director: runtime.Director) -> None:
+    credits.tick(director)
+    outlook.warn(director)
+
+
 def _prune(director: runtime.Director) -> None:
     with director.database.session() as session:
         throttle.prune(session, director.clock().timestamp())
+        for module in (certificates, invitations, registration, logins):
+            module.prune(session, director.clock())
 
 
 def create_app(configuration: config.DirectorConfig, director: runtime.Director | None = None) -> flask.Flask:

@@ -28,7 +28,10 @@ CERTIFICATE_ROLES = {"user": identity.ROLE_USER, "operator": identity.ROLE_USER,
 
 @dataclasses.dataclass(frozen=True)
 class Caller:
-    """An authenticated caller. `uid` is None only for kind `none`; `aid` is the application of a manager."""
+    """An authenticated caller. `uid` is None only for kind `none`; `aid` is the application of a manager.
+
+    `password_hash` is the stored one that a password was found to fit: what is given for it must not outlive it.
+    """
 
     peer: identity.PeerIdentity | None
     address: str
@@ -36,6 +39,7 @@ class Caller:
     username: str = ""
     operator: bool = False
     aid: int | None = None
+    password_hash: str | None = dataclasses.field(default=None, repr=False)
 
     @property
     def trusted_relay(self) -> bool:

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 CA_DAYS = 20 * 365
 OWN_DAYS = 5 * 365
 USER_DAYS = 365
+SESSION_HOURS = 12  # longest life of a certificate for a session of a front-end
 NODE_DAYS = 5 * 365  # a VM has no way to renew; its key never leaves it, and its application's id is never used again
 RENEW_BEFORE = datetime.timedelta(days=60)
 TOKEN_LIFETIME = datetime.timedelta(hours=1)
@@ -156,6 +157,7 @@ class Authority:
             file.write_atomically(directory / "ca_cert.pem", self.ca_pem)
 
     def _record(self, session: orm.Session, pem: str) -> str:
+        """Remember a certificate that was just signed; returns it."""
         certificate = x509.load_certificate(pem)
         who = x509.read_identity(certificate)
         session.add(
@@ -177,11 +179,24 @@ class Authority:
         pem = x509.issue(*self._ca, key.public_key(), subject, days=USER_DAYS, usage=x509.USAGE_CLIENT)
         return x509.key_pem(key), self._record(session, pem)
 
+    def issue_session(self, session: orm.Session, user: models.User, csr: str, hours: int) -> str:
+        """A certificate of a user for a key that the caller keeps to itself, valid for `hours`, at most SESSION_HOURS."""
+        subject = x509.Subject(role=identity.ROLE_USER, cn=user.username[:64], uid=user.uid, aid=0, email=user.email)
+        lifetime = min(hours, SESSION_HOURS) / 24
+        return self._record(session, x509.issue(*self._ca, x509.csr_public_key(csr), subject, days=lifetime, usage=x509.USAGE_CLIENT))
+
     def issue_node(self, session: orm.Session, role: str, uid: int, aid: int, csr: str) -> str:
         """A certificate for a manager or agent. Of the request only the public key is used; who it is for, the caller decides."""
         _check_node_role(role)
         subject = x509.Subject(role=role, cn=NODE_CN, uid=uid, aid=aid)
         return self._record(session, x509.issue(*self._ca, x509.csr_public_key(csr), subject, days=NODE_DAYS))
+
+    def issue_frontend(self, session: orm.Session, host: str, days: int) -> tuple[str, str]:
+        """A fresh key and certificate for a classic front-end on `host`, both PEM. It can call, but not be taken for the Director."""
+        key = x509.new_key()
+        subject = x509.Subject(role=identity.ROLE_FRONTEND, cn=host[:64])
+        pem = x509.issue(*self._ca, key.public_key(), subject, days=days, usage=x509.USAGE_CLIENT)
+        return x509.key_pem(key), self._record(session, pem)
 
     def enrol(self, session: orm.Session, token: str, csr: str, now: datetime.datetime) -> str:
         """The certificate that a token is good for. The same token and request again get the same certificate.

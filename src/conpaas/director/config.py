@@ -20,16 +20,20 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from conpaas.core import errors, node
+from conpaas.director.oidc import settings as oidc_settings
 
 CLASSIC_PATH = pathlib.Path("/etc/cpsdirector/director.cfg")
 DEFAULT_STATE = pathlib.Path("/var/lib/cpsdirector")
 DEFAULT_PORT = 5555
-OWN_SECTIONS = ("conpaas", "director")
+OWN_SECTIONS = ("conpaas", "director", "mail", "frontend")
+DEFAULT_FRONTEND_PORT = 8080
 DEBUG_LEVEL_TYPES = ("js", "ajax", "php", "python")
 # Classic keys that nothing needs any more; accepted, so that an old file still loads.
 RETIRED = {
     "conpaas": {"vpn_base_network", "vpn_netmask", "vpn_service_bits", "vpn_bootstrap_nodes", "external_idps"},
     "director": set[str](),
+    "mail": set[str](),
+    "frontend": set[str](),
 }
 
 
@@ -76,6 +80,29 @@ def _names(value: str, _base: pathlib.Path) -> tuple[str, ...]:
     return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
 
 
+def _hours(value: str, _base: pathlib.Path) -> tuple[int, ...]:
+    texts = _names(value, _base)
+    if not all(re.fullmatch(r"[0-9]{1,5}", text) and int(text) > 0 for text in texts):
+        raise _Wrong("whole numbers of hours separated by commas, or empty")
+    return tuple(sorted({int(text) for text in texts}, reverse=True))
+
+
+def _optional(value: str, _base: pathlib.Path) -> str:
+    return value
+
+
+def _web_url(value: str, _base: pathlib.Path) -> str:
+    if not value:
+        return ""
+    try:
+        parts = parse.urlsplit(value)
+    except ValueError as error:
+        raise _Wrong("a URL like https://conpaas.example.org/") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise _Wrong("a URL like https://conpaas.example.org/")
+    return value.rstrip("/")
+
+
 def _deployment(value: str, _base: pathlib.Path) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}", value):
         raise _Wrong("up to 40 letters, digits, dots and hyphens, as it becomes part of the names of VMs")
@@ -94,11 +121,32 @@ def _url(value: str, _base: pathlib.Path) -> str:
     return f"https://{host}:{port}"
 
 
+def _root_path(value: str, _base: pathlib.Path) -> str:
+    path = value.rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
+        raise _Wrong("empty or a path like /conpaas")
+    return path
+
+
+def _public_url(value: str, _base: pathlib.Path) -> str:
+    parts = parse.urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
+        raise _Wrong("a URL like https://conpaas.example.org; a path belongs into ROOT_PATH")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def _bind(value: str, _base: pathlib.Path) -> str:
     try:
         return str(ipaddress.ip_address(value))
     except ValueError as error:
         raise _Wrong("an IP address of this machine, or 0.0.0.0 for all of them") from error
+
+
+def _addresses(value: str, base: pathlib.Path) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_address(text)) for text in _names(value, base))
+    except ValueError as error:
+        raise _Wrong("IP addresses separated by commas") from error
 
 
 def _database(value: str, _base: pathlib.Path) -> str:
@@ -126,10 +174,8 @@ KEYS = (
     Key("conpaas", "CERT_DIR", "cert_dir", _path, "Directory of the CA and of the Director's certificates. Default: <STATE_DIR>/certs."),
     Key("conpaas", "DEPLOYMENT_NAME", "deployment_name", _deployment, "First part of the names of all VMs."),
     Key("conpaas", "MAX_CREDIT", "max_credit", _integer(0, 10**9), "Most credits that a user who registers may ask for."),
-    Key(
-        "conpaas", "SUPPORT_EXTERNAL_IDP", "support_external_idp", _boolean, "Accepted, but logins by an identity provider are not offered."
-    ),
-    Key("conpaas", "SUPPORT_OPENID", "support_openid", _boolean, "Accepted, but logins by OpenID are not offered."),
+    Key("conpaas", "SUPPORT_EXTERNAL_IDP", "support_external_idp", _boolean, "Accepted, without effect: see the sections [oidc NAME]."),
+    Key("conpaas", "SUPPORT_OPENID", "support_openid", _boolean, "Accepted, without effect: see the sections [oidc NAME]."),
     *(
         Key("conpaas", f"{kind}_debug_level", f"{kind}_debug_level", _integer(0, 10), f"What /debug_level/{kind} answers.")
         for kind in DEBUG_LEVEL_TYPES
@@ -144,16 +190,67 @@ KEYS = (
     Key("director", "PORT", "port", _integer(0, 65535), "Port to listen on (0: any free one). Default: DIRECTOR_URL's port."),
     Key("director", "THREADS", "threads", _integer(2, 256), "Requests in progress at the same time."),
     Key("director", "DEBUG", "debug", _boolean, "Write debugging lines to the log."),
-    Key("director", "REGISTRATION", "registration", _choice("open", "closed"), "Whether anybody may create an account (/new_user)."),
+    Key(
+        *("director", "REGISTRATION", "registration", _choice("open", "invitation", "closed")),
+        "Who may create an account (/new_user): anybody, who has an invitation, or only the operator.",
+    ),
+    Key("director", "CONFIRM_EMAIL", "confirm_email", _boolean, "New accounts work once their e-mail address is confirmed."),
+    Key(
+        "director",
+        "FRONTEND_URL",
+        "frontend_url",
+        _web_url,
+        "Address of the web front-end, for links in messages. Default: of the one that the Director runs.",
+    ),
     Key("director", "REGISTRATIONS_PER_HOUR", "registrations_per_hour", _integer(1, 10**6), "New accounts per hour and client address."),
+    Key(
+        *("director", "TRUSTED_PROXIES", "trusted_proxies", _addresses),
+        "Addresses of front-ends and proxies whose X-Forwarded-For tells the caller's address, for throttling; separated by commas.",
+    ),
     Key("director", "TRUST_FRONTEND", "trust_frontend", _boolean, "Honour the front-end's certificate: managers accept it for any user."),
     Key("director", "FETCH_PRIVATE", "fetch_private", _boolean, "Fetch what manifests name from addresses that are not public, too."),
     Key("director", "CREDIT_INTERVAL", "credit_interval", _integer(1, 3600), "Seconds between two passes that charge started hours."),
+    Key(
+        *("director", "CREDIT_WARNING_HOURS", "credit_warning_hours", _hours),
+        "Users are told when their credits last no longer than this; several, separated by commas. Default: 24, 2.",
+    ),
+    Key(
+        *("director", "EXHAUSTED_KEEP_HOURS", "exhausted_keep_hours", _integer(0, 8760)),
+        "Hours that applications are kept, without their nodes, when credits are used up; 0: stop them at once. Default: 72.",
+    ),
     Key("director", "SWEEP_INTERVAL", "sweep_interval", _integer(1, 86400), "Seconds between two comparisons of clouds and inventory."),
     Key("director", "NODE_TIMEOUT", "node_timeout", _integer(5, 7200), "Seconds that a new VM has to become ready."),
     Key("director", "OPERATION_WORKERS", "operation_workers", _integer(1, 64), "Applications started, stopped … at the same time."),
     Key("director", "MANAGER_PORT", "manager_port", _PORT, "Port of application managers."),
     Key("director", "AGENT_PORT", "agent_port", _PORT, "Port of agents."),
+    Key("mail", "NOTIFY", "notify", _choice("log", "smtp", "command"), "How messages reach users: into the log, by e-mail, by a command."),
+    Key(
+        "mail",
+        "NOTIFY_COMMAND",
+        "notify_command",
+        _text,
+        "For `command`: it gets CONPAAS_TO and CONPAAS_SUBJECT, the text as input.",
+    ),
+    Key("mail", "MAIL_FROM", "mail_from", _text, "For `smtp`: sender of the messages. Default: conpaas@ the Director's host."),
+    Key("mail", "SMTP_HOST", "smtp_host", _text, "For `smtp`: the mail server. Default: localhost."),
+    Key("mail", "SMTP_PORT", "smtp_port", _PORT, "Its port. Default: 25."),
+    Key(
+        "mail",
+        "SMTP_SECURITY",
+        "smtp_security",
+        _choice("none", "starttls", "tls"),
+        "How the connection is protected. Default: none.",
+    ),
+    Key("mail", "SMTP_CA", "smtp_ca", _path, "File of the authorities that its certificate may be of. Default: those of this machine."),
+    Key("mail", "SMTP_USER", "smtp_user", _optional, "User name at the mail server, if it wants one."),
+    Key("mail", "SMTP_PASSWORD", "smtp_password", _optional, "The password of SMTP_USER."),
+    Key("frontend", "ENABLED", "frontend_enabled", _boolean, "Run the web front-end beside the Director."),
+    Key("frontend", "BIND", "frontend_bind", _bind, "Its address. Default: the Director's if that is a loopback address, else 127.0.0.1."),
+    Key("frontend", "PORT", "frontend_port", _integer(0, 65535), "Its port; 0: any free one."),
+    Key("frontend", "ROOT_PATH", "frontend_root_path", _root_path, "What a reverse proxy puts before every path."),
+    Key("frontend", "PUBLIC_URL", "frontend_public_url", _public_url, "What people type to get to it, if not what it listens on."),
+    Key("frontend", "TLS_CERT", "frontend_tls_cert", _path, "Certificate with which it serves HTTPS itself."),
+    Key("frontend", "TLS_KEY", "frontend_tls_key", _path, "The private key of TLS_CERT."),
     Key(node.INNER_DEFAULT_CLOUD, "OTHER_CLOUDS", "other_clouds", _names, "Names of the sections of further clouds, separated by commas."),
 )
 
@@ -187,6 +284,21 @@ class DirectorConfig:
     debug: bool = False
     registration: str = "open"
     registrations_per_hour: int = 20
+    confirm_email: bool = False
+    frontend_url: str = ""
+    credit_warning_hours: tuple[int, ...] = (24, 2)
+    exhausted_keep_hours: int = 72
+    notify: str = "log"
+    notify_command: str = ""
+    mail_from: str = ""
+    smtp_host: str = "localhost"
+    smtp_port: int = 25
+    smtp_security: str = "none"
+    smtp_ca: pathlib.Path | None = None
+    smtp_user: str = ""
+    oidc: tuple[oidc_settings.Provider, ...] = ()
+    smtp_password: str = dataclasses.field(default="", repr=False)
+    trusted_proxies: tuple[str, ...] = ()
     trust_frontend: bool = False
     fetch_private: bool = False
     credit_interval: int = 60
@@ -195,7 +307,19 @@ class DirectorConfig:
     operation_workers: int = 4
     manager_port: int = node.MANAGER_PORT
     agent_port: int = node.AGENT_PORT
+    frontend_enabled: bool = True
+    frontend_bind: str = "127.0.0.1"
+    frontend_port: int = DEFAULT_FRONTEND_PORT
+    frontend_root_path: str = ""
+    frontend_public_url: str = ""
+    frontend_tls_cert: pathlib.Path | None = None
+    frontend_tls_key: pathlib.Path | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def pages_url(self) -> str:
+        """Where people find the web front-end, without a slash at the end; empty if that is not known."""
+        return self.frontend_url.rstrip("/")
 
     @property
     def host(self) -> str:
@@ -243,6 +367,13 @@ def _unknown_keys(source: str, sections: Mapping[str, Mapping[str, str]]) -> lis
     return problems
 
 
+def _mail_problems(source: str, sections: Mapping[str, Mapping[str, str]]) -> list[str]:
+    section = sections.get("mail", {})
+    if section.get("notify", "").lower() == "command" and not section.get("notify_command"):
+        return [f"{source}: section [mail]: NOTIFY = command needs a NOTIFY_COMMAND."]
+    return []
+
+
 def _cloud_problems(source: str, sections: Mapping[str, Mapping[str, str]], others: tuple[str, ...]) -> list[str]:
     problems = []
     for name in others:
@@ -265,12 +396,26 @@ def _derived(values: dict[str, Any], state: pathlib.Path | None) -> None:
     values.setdefault("userdata_dir", base / "data")
     values.setdefault("database_uri", f"sqlite:///{base / 'director.db'}")
     values.setdefault("port", url.port)
+    values.setdefault("mail_from", f"conpaas@{url.hostname}")
     try:
         loopback = ipaddress.ip_address(url.hostname or "").is_loopback
     except ValueError:
         loopback = url.hostname == "localhost"
     local = "127.0.0.1" if url.hostname == "localhost" else str(url.hostname)
     values.setdefault("bind", local if loopback else "0.0.0.0")
+    values.setdefault("frontend_bind", local if loopback else "127.0.0.1")
+    values.setdefault("frontend_url", _frontend_url(values))
+
+
+def _frontend_url(values: Mapping[str, Any]) -> str:
+    """The address of the front-end that the Director runs, without a slash at the end; empty if it runs none, or on any free port."""
+    port = values.get("frontend_port", DEFAULT_FRONTEND_PORT)
+    if not values.get("frontend_enabled", True) or not port:
+        return ""
+    bind = values["frontend_bind"]
+    scheme = "https" if values.get("frontend_tls_cert") else "http"
+    own = f"{scheme}://[{bind}]:{port}" if ":" in bind else f"{scheme}://{bind}:{port}"
+    return f"{values.get('frontend_public_url') or own}{values.get('frontend_root_path', '')}"
 
 
 def _evaluate(path: pathlib.Path | None, state: pathlib.Path | None) -> tuple[DirectorConfig | None, list[str]]:
@@ -278,7 +423,7 @@ def _evaluate(path: pathlib.Path | None, state: pathlib.Path | None) -> tuple[Di
     source = str(path) if path else "built-in defaults"
     base = path.parent.absolute() if path else (state or pathlib.Path.cwd())
     values: dict[str, Any] = {}
-    problems = _unknown_keys(source, sections)
+    problems = [*_unknown_keys(source, sections), *_mail_problems(source, sections)]
     for key in KEYS:
         text = sections.get(key.section, {}).get(key.name.lower())
         if text is None:
@@ -287,13 +432,17 @@ def _evaluate(path: pathlib.Path | None, state: pathlib.Path | None) -> tuple[Di
             values[key.field] = key.parser(text, base)
         except _Wrong as wrong:
             problems.append(f"{source}: section [{key.section}]: {key.name} must be {wrong}, not '{text}'.")
+    values["oidc"], of_providers = oidc_settings.read(source, sections, base)
+    problems += of_providers
     if problems:
         return None, problems
     _derived(values, state)
     sections.setdefault(node.INNER_DEFAULT_CLOUD, {}).setdefault("driver", "dummy")
     _settle_dummies(sections, values)
     offered = [name for name in ("support_external_idp", "support_openid") if values.get(name)]
-    warnings = [f"{source}: section [conpaas]: {name.upper()} has no effect: logins need a password." for name in offered]
+    warnings = [
+        f"{source}: section [conpaas]: {name.upper()} has no effect: identity providers have sections [oidc NAME]." for name in offered
+    ]
     # What is wrong with one cloud must not keep the others, and the Director, from working.
     warnings += _cloud_problems(source, sections, values.get("other_clouds", ()))
     return DirectorConfig(source=source, sections=sections, warnings=tuple(warnings), **values), []

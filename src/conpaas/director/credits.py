@@ -19,6 +19,7 @@ from conpaas.core import errors
 from conpaas.director import models, runtime
 
 HOUR = datetime.timedelta(hours=1)
+WAIVED = "waived: no credits"
 KIND_GRANT, KIND_HOUR, KIND_ADJUST = "grant", "hour", "adjust"
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,12 @@ class _Account:
         vm = self.resource
         lived = min(until, vm.paused or until) - vm.created - datetime.timedelta(seconds=vm.unbilled)
         return range(self.written, lived // HOUR + 1 if lived >= datetime.timedelta() else 0)
+
+    @property
+    def next_hour(self) -> datetime.datetime:
+        """When the first hour begins that is not written yet."""
+        vm = self.resource
+        return vm.created + datetime.timedelta(seconds=vm.unbilled) + self.written * HOUR
 
     def entry(self, hour: int, now: datetime.datetime, *, amount: int = -1, note: str | None = None) -> models.LedgerEntry:
         resource = self.resource
@@ -121,7 +128,7 @@ def settle(session: orm.Session, resource: models.Resource, now: datetime.dateti
         for account in _accounts(session, owner, resource.rid):
             for hour in _bounded(account.due(now)):
                 payable = left > 0
-                session.add(account.entry(hour, now, amount=-1 if payable else 0, note=None if payable else "waived: no credits"))
+                session.add(account.entry(hour, now, amount=-1 if payable else 0, note=None if payable else WAIVED))
                 left -= int(payable)
     resource.ended = now
     session.flush()
@@ -140,6 +147,32 @@ def unpause(session: orm.Session, cloud: str, now: datetime.datetime) -> None:
         assert vm.paused is not None
         vm.unbilled += max(0.0, (now - vm.paused).total_seconds())
         vm.paused = None
+
+
+def next_hours(session: orm.Session, uid: int) -> list[datetime.datetime]:
+    """When the next hour begins that is not written yet, of each VM of a user that costs credits now."""
+    return next_hours_of_all(session, uid).get(uid, [])
+
+
+def next_hours_of_all(session: orm.Session, uid: int | None = None) -> dict[int, list[datetime.datetime]]:
+    """As `next_hours`, for every user who has such VMs (or one), by uid."""
+    found: dict[int, list[datetime.datetime]] = {}
+    for account in _accounts(session, uid):
+        if account.resource.paused is None:
+            found.setdefault(account.uid, []).append(account.next_hour)
+    return found
+
+
+def waive(session: orm.Session, uid: int, now: datetime.datetime) -> int:
+    """Write the hours that have begun, and that a user without credits cannot pay, with amount 0; returns their number."""
+    _lock_user(session, uid)
+    if balance(session, uid) > 0:
+        return 0
+    accounts = _accounts(session, uid)
+    hours = [account.entry(hour, now, amount=0, note=WAIVED) for account in accounts for hour in _bounded(account.due(now))]
+    session.add_all(hours)
+    session.flush()
+    return len(hours)
 
 
 def _bounded(due: range) -> range:
@@ -187,12 +220,17 @@ def _lock_user(session: orm.Session, uid: int) -> None:
 
 
 def tick(director: runtime.Director) -> Charged:
-    """One pass of the background task: charge, then have exhausted users' applications stopped."""
+    """One pass of the background task: charge, then have the applications of users without credits looked after (`Director.on_exhausted`).
+
+    That goes on for users who are noted as exhausted until they no longer are.
+    """
     now = director.clock()
     with director.database.session() as session:
         charged = charge_started_hours(session, now)
+        before = session.scalars(sa.select(models.User.uid).where(models.User.exhausted.is_not(None))).all()
     for uid in charged.exhausted:
         log.info("user %s has no credits left for the hours that started", uid)
+    for uid in dict.fromkeys([*charged.exhausted, *before]):
         for act in director.exhausted:
             try:
                 act(uid)

@@ -143,24 +143,30 @@ def migrate(database: Database) -> None:
     from alembic import command
 
     writers = database.engine.execution_options(**{_WRITES: True})
-    with writers.begin() as connection:
+    with writers.connect() as connection, _alone(connection, database), connection.begin():
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(727274)")
-        elif connection.dialect.name in {"mysql", "mariadb"}:
-            _lock_mariadb(connection, database)
-        try:
-            command.upgrade(migration_config(connection), "head")
-        finally:
-            if connection.dialect.name in {"mysql", "mariadb"}:
-                connection.exec_driver_sql("SELECT RELEASE_LOCK('conpaas-migrate')")
+        command.upgrade(migration_config(connection), "head")
 
 
-def _lock_mariadb(connection: sa.Connection, database: Database) -> None:
+@contextlib.contextmanager
+def _alone(connection: sa.Connection, database: Database) -> Iterator[None]:
+    """On MariaDB, be the only Director that changes the schema until the block is left, and that is after its transaction was committed:
+    another one must not find the new columns without the number of the migration that made them."""
+    if connection.dialect.name not in {"mysql", "mariadb"}:
+        yield
+        return
     if connection.scalar(sa.text(f"SELECT GET_LOCK('conpaas-migrate', {MIGRATION_PATIENCE})")) != 1:
         raise errors.ConfigurationError(
             f"Another Director has been changing the database {database.url} for {MIGRATION_PATIENCE} seconds.",
             hint="Start this one again when that has finished.",
         )
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql("SELECT RELEASE_LOCK('conpaas-migrate')")
+        connection.commit()
 
 
 def open(url: str) -> Database:

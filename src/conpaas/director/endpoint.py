@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import ipaddress
 import json
 import logging
 import secrets
@@ -173,8 +174,20 @@ def _reply(value: Any) -> flask.Response:
     return json_reply({} if value is None else value)
 
 
+def _address() -> str:
+    """The address that the caller's attempts are counted under: what a trusted proxy says of its caller, else the peer's own."""
+    peer_address = flask.request.remote_addr or ""
+    told = flask.request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    if not told or peer_address not in runtime.current().config.trusted_proxies:
+        return peer_address
+    try:
+        return str(ipaddress.ip_address(told))
+    except ValueError:
+        return peer_address
+
+
 def _by_password(refusal: Any) -> authentication.Caller:
-    address = flask.request.remote_addr or ""
+    address = _address()
     anonymous = authentication.Caller(peer=peer(), address=address)
     if "password" in flask.request.args:
         raise errors.Unauthenticated("Send the password in the body of a POST request, never in the URL.")
@@ -185,16 +198,17 @@ def _by_password(refusal: Any) -> authentication.Caller:
         if refusal is not None:
             raise authentication.Refused(200, refusal) from error
         raise
-    return dataclasses.replace(anonymous, uid=user.uid, username=user.username, operator=user.role == "operator")
+    operator = user.role == "operator"
+    return dataclasses.replace(anonymous, uid=user.uid, username=user.username, operator=operator, password_hash=user.password)
 
 
 def _authenticate(kind: str, refusal: Any) -> authentication.Caller:
     if kind == "none":
-        return authentication.Caller(peer=peer(), address=flask.request.remote_addr or "")
+        return authentication.Caller(peer=peer(), address=_address())
     if kind == "password":
         return _by_password(refusal)
     with runtime.current().database.reader() as session:
-        return authentication.authorize(session, kind, peer(), flask.request.remote_addr or "")
+        return authentication.authorize(session, kind, peer(), _address())
 
 
 def _answer(call: Callable[[], Any]) -> flask.Response:

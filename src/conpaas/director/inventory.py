@@ -82,6 +82,7 @@ class Disk:
     request_key: str
     state: str
     created: datetime.datetime
+    keep: bool
 
     @classmethod
     def of(cls, row: models.Volume) -> Disk:
@@ -99,6 +100,7 @@ class Disk:
             request_key=row.request_key or "",
             state=row.state,
             created=row.created,
+            keep=row.keep,
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -251,6 +253,19 @@ def volumes(
 def update_volume(session: orm.Session, volume_id: int, **values: str | None) -> None:
     """Set columns of one volume."""
     session.execute(sa.update(models.Volume).where(models.Volume.id == volume_id).values(**values))
+
+
+def keep_no_more(session: orm.Session, vms: Iterable[tuple[str, str]]) -> None:
+    """Let the volumes attached to these machines, `(cloud, vmid)` pairs, go with them, also those that were to outlive them."""
+    kept = [disk.id for disk in volumes(session, vms=vms) if disk.keep]
+    session.execute(sa.update(models.Volume).where(models.Volume.id.in_(kept)).values(keep=False))
+
+
+def release_kept(session: orm.Session, cloud: str, vmids: Iterable[str]) -> None:
+    """Note that machines are gone: the kept volumes attached to them are attached to nothing now."""
+    row = models.Volume
+    attached = sa.and_(row.cloud == cloud, row.vmid.in_(list(vmids)), row.keep.is_(True), row.state == "attached")
+    session.execute(sa.update(row).where(attached).values(vmid=None, device=None, state="available"))
 
 
 def forget_volumes(session: orm.Session, ids: Iterable[int]) -> None:

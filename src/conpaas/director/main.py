@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import getpass
 import json
 import pathlib
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -129,6 +131,26 @@ def check_config(place: Place) -> None:
     click.echo("OK: the configuration can be used.")
 
 
+@main.command("frontend-certificate")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=pathlib.Path))
+@click.option("--host", default=socket.gethostname, help="Name of the front-end's machine, for people (default: this machine's).")
+@click.option("--days", type=click.IntRange(1, 1825), default=365, show_default=True, help="How long it is valid.")
+@click.pass_obj
+@_reported
+def frontend_certificate(place: Place, directory: pathlib.Path, host: str, days: int) -> None:
+    """Make the certificate of a classic (PHP) front-end: key.pem, cert.pem and ca_cert.pem in DIRECTORY.
+
+    With TRUST_FRONTEND, whoever has the key acts as any user.
+    """
+    from conpaas.director import setup
+
+    with place.director() as director:
+        setup.write_frontend_certificate(director, directory, host, days)
+        click.echo(f"Certificate of role frontend for {host}, for {days} days: {directory / 'cert.pem'}")
+        if not director.config.trust_frontend:
+            click.echo(f"Managers refuse it until {director.config.source} has TRUST_FRONTEND = yes and the Director was started again.")
+
+
 @main.command()
 @click.pass_obj
 @_reported
@@ -138,6 +160,37 @@ def status(place: Place) -> None:
 
     with place.director() as director:
         click.echo(setup.status_text(director))
+
+
+@main.group("ready-made")
+def ready_made_group() -> None:
+    """Applications that users deploy by a click: see which there are, and prepare their files."""
+
+
+@ready_made_group.command("list")
+@click.pass_obj
+@_reported
+def ready_made_list(place: Place) -> None:
+    """List the ready-made applications and whether they can be deployed here."""
+    from conpaas.director.manifest import ready_made
+
+    directory = place.load().state_dir / ready_made.DIRECTORY
+    for one in ready_made.catalogue():
+        click.echo(f"{one.name:<12} {'prepared' if not one.missing(directory) else 'not prepared':<13} {one.description}")
+
+
+@ready_made_group.command("prepare")
+@click.argument("name")
+@click.pass_obj
+@_reported
+def ready_made_prepare(place: Place, name: str) -> None:
+    """Fetch the Debian packages of a ready-made application and pack them; again, to have a newer version of it."""
+    from conpaas.director.manifest import prepare, ready_made
+
+    wanted = ready_made.find(name)
+    for path in prepare.prepare(wanted, place.load().state_dir / ready_made.DIRECTORY, click.echo):
+        click.echo(f"{path} is there.")
+    click.echo(f"Users can deploy {wanted.label} now.")
 
 
 @main.command("api")
@@ -257,6 +310,96 @@ def enable_user(place: Place, username: str) -> None:
     _set_active(place, username, True)
 
 
+@user.command("role")
+@click.argument("username")
+@click.argument("role", type=click.Choice(["user", "operator"]))
+@click.pass_obj
+@_reported
+def set_role(place: Place, username: str, role: str) -> None:
+    """Let a user administer this Director over the network, or no longer. The last operator stays one."""
+    from conpaas.director import users
+
+    with place.director() as director:
+        found = users.set_role(director, username, role)
+    click.echo(f"User '{found.username}' has the role {role} now.")
+
+
+_LIMIT = click.IntRange(0, 10**9)
+
+
+@user.command("quota")
+@click.argument("username")
+@click.option("--vms", type=_LIMIT, help="Most VMs at the same time, managers included.")
+@click.option("--applications", type=_LIMIT, help="Most applications, running or not.")
+@click.option("--volumes-mb", type=_LIMIT, help="Most MB of volumes at the same time.")
+@click.option("--none", "unlimited", is_flag=True, help="Take away all quotas first.")
+@click.pass_obj
+@_reported
+def user_quota(place: Place, username: str, unlimited: bool, **wanted: int | None) -> None:
+    """Show what a user has and may have; with options, change it. What is left out stays as it is."""
+    from conpaas.director import quotas, users
+
+    with place.director() as director, director.database.session() as session:
+        found = users.get(session, username)
+        present = quotas.Amounts(None, None, None) if unlimited else quotas.limits(found)
+        quotas.set_limits(found, dataclasses.replace(present, **{name: limit for name, limit in wanted.items() if limit is not None}))
+        shown = quotas.as_dict(session, found.uid)
+    for name, amount in shown.items():
+        click.echo(f"{name}\t{amount['used']}\t{'no limit' if amount['limit'] is None else amount['limit']}")
+
+
+@main.group("invitation")
+def invitation_group() -> None:
+    """Invite people to register (REGISTRATION = invitation or open)."""
+
+
+@invitation_group.command("create")
+@click.option("--email", default="", help="Only an account of this address may be made by it.")
+@click.option("--credit", type=click.IntRange(0, 10**9), default=50, show_default=True, help="Opening balance of the account.")
+@click.option("--days", type=click.IntRange(1, 90), default=14, show_default=True, help="How long it is good.")
+@click.pass_obj
+@_reported
+def create_invitation(place: Place, email: str, credit: int, days: int) -> None:
+    """Print the link (or, without FRONTEND_URL, the token) by which one person may register."""
+    from conpaas.director import invitations, users
+
+    wanted = invitations.Wanted(users.check_email(email) if email else "", credit, days)
+    with place.director() as director:
+        with director.database.session() as session:
+            _, token = invitations.invite(session, wanted, f"{getpass.getuser()} on the Director's host", director.clock())
+        click.echo(invitations.url(director.config.pages_url, token) or token)
+
+
+@invitation_group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+@_reported
+def list_invitations(place: Place, as_json: bool) -> None:
+    """List invitations, newest first: number, state, address, credit, and who used it."""
+    from conpaas.director import invitations
+
+    with place.director() as director, director.database.reader() as session:
+        found = [invitations.as_dict(row, name, director.clock()) for row, name in invitations.listing(session)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for one in found:
+        click.echo("\t".join(str(one[name] if one[name] is not None else "") for name in ("id", "state", "email", "credit", "username")))
+
+
+@invitation_group.command("withdraw")
+@click.argument("number", type=int)
+@click.pass_obj
+@_reported
+def withdraw_invitation(place: Place, number: int) -> None:
+    """Make an invitation useless that was not used yet."""
+    from conpaas.director import invitations
+
+    with place.director() as director, director.database.session() as session:
+        invitations.withdraw(session, number)
+    click.echo(f"Invitation {number} was withdrawn.")
+
+
 @main.group("credit")
 def credit_group() -> None:
     """Administer credits."""
@@ -275,6 +418,41 @@ def add_credit(place: Place, username: str, credit: int) -> None:
         found = users.get(session, username)
         left = credits.adjust(session, found.uid, credit, director.clock(), f"by {getpass.getuser()} on the Director's host")
     click.echo(f"Credit added successfully to user '{found.username}', the new credit is {left}.")
+
+
+@main.group("domain")
+def domain_group() -> None:
+    """Administer the domain names that services answer to."""
+
+
+@domain_group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+@_reported
+def list_domains(place: Place, as_json: bool) -> None:
+    """List all domain names with the user, application and service that hold them."""
+    from conpaas.director import domains
+
+    with place.director() as director, director.database.reader() as session:
+        found = domains.listing(session)
+    if as_json:
+        click.echo(json.dumps([{**dataclasses.asdict(one), "claimed": one.claimed.isoformat()} for one in found], indent=2))
+        return
+    for one in found:
+        click.echo(f"{one.name}\t{one.username}\t{one.app_id}\t{one.service_id}")
+
+
+@domain_group.command("release")
+@click.argument("name")
+@click.pass_obj
+@_reported
+def release_domain(place: Place, name: str) -> None:
+    """Let another service have a domain name; the one that has it keeps answering to it until its owner changes that."""
+    from conpaas.director import domains
+
+    with place.director() as director, director.database.session() as session:
+        gone = domains.withdraw(session, name)
+    click.echo(f"The domain '{gone.name}' was taken from service {gone.service_id} of application {gone.app_id} of user '{gone.username}'.")
 
 
 @main.group("cloud")

@@ -23,6 +23,8 @@ import flask
 from conpaas.director import ca, config, db, models
 
 EXTENSION = "conpaas.director"
+Exhausted = Callable[[int], None]
+"""Called with a uid, outside any transaction, when that user can pay no further hour; idempotent."""
 log = logging.getLogger(__name__)
 
 
@@ -46,7 +48,7 @@ class Director:
     clock: Callable[[], datetime.datetime] = models.utcnow
     owner: str = dataclasses.field(default_factory=lambda: f"{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     components: dict[str, Any] = dataclasses.field(default_factory=dict)
-    exhausted: list[Callable[[int], None]] = dataclasses.field(default_factory=list)
+    exhausted: list[Exhausted] = dataclasses.field(default_factory=list)
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     _loops: list[Loop] = dataclasses.field(default_factory=list)
     _startup: list[Callable[[], None]] = dataclasses.field(default_factory=list)
@@ -69,7 +71,7 @@ class Director:
         """Have `run` called once by `stop()`, in reverse order of registration."""
         self._shutdown.append(run)
 
-    def on_exhausted(self, act: Callable[[int], None]) -> None:
+    def on_exhausted(self, act: Exhausted) -> None:
         """Have `act(uid)` called outside any transaction when a user can pay no further hour; must be idempotent."""
         self.exhausted.append(act)
 

@@ -12,7 +12,7 @@ from types import FrameType
 from conpaas.core import errors
 from conpaas.core import log as logs
 from conpaas.core.https import limits, server
-from conpaas.director import app, config, runtime
+from conpaas.director import app, config, frontend, runtime
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +103,13 @@ def run(configuration: config.DirectorConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     running = DirectorServer(configuration)
+    pages = frontend.Keeper(configuration, running.director.authority.ca_path)
     try:
         running.start()
+        pages.start()
         # With a time limit: without one, a signal that the kernel hands to another thread is never seen.
         while not ending.wait(1.0):
             continue
     finally:
+        pages.stop()
         running.stop()

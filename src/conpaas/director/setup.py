@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 import conpaas
 from conpaas.core import errors, file
-from conpaas.core.https import client
+from conpaas.core.https import client, identity, x509
 from conpaas.director import config, models, runtime
 
 _TEMPLATE = """\
@@ -65,6 +65,26 @@ def _replace(path: pathlib.Path, text: str) -> None:
     file.write_atomically(path, text, mode=0o600)
 
 
+def write_frontend_certificate(director: runtime.Director, directory: pathlib.Path, host: str, days: int) -> None:
+    """Put a new key, its certificate and the CA's certificate into the directory of a classic front-end, in place of earlier ones.
+
+    Raises InvalidArgument for a directory with certificates that are not a front-end's.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        present = directory / "cert.pem"
+        earlier = x509.read_identity(x509.load_certificate(present.read_bytes())) if present.exists() else None
+        if (directory / "ca_key.pem").exists() or (earlier is not None and earlier.role != identity.ROLE_FRONTEND):
+            raise errors.InvalidArgument(f"In {directory} there are certificates that are not a front-end's; name another directory.")
+        with director.database.session() as session:
+            key, certificate = director.authority.issue_frontend(session, host, days)
+        file.write_atomically(directory / "key.pem", key, mode=0o600)
+        file.write_atomically(present, certificate)
+        file.write_atomically(directory / "ca_cert.pem", director.authority.ca_pem)
+    except OSError as error:
+        raise errors.InvalidArgument(f"Cannot write to {directory}: {error.strerror}.") from error
+
+
 def _answers(director: runtime.Director) -> str:
     http = client.DirectorClient(director.config.director_url, None, ca=director.authority.ca_path)
     try:
@@ -84,6 +104,7 @@ def status_text(director: runtime.Director) -> str:
         vms = session.execute(sa.select(resource.cloud, resource.state, sa.func.count()).group_by(resource.cloud, resource.state)).all()
     lines = [
         f"Director {conpaas.__version__} at {director.config.director_url}: {_answers(director)}",
+        f"Front-end: {director.config.frontend_url or 'none'}",
         f"Configuration: {director.config.source}",
         f"Database: {director.database.url}",
         f"CA: {director.authority.ca_path}, fingerprint {director.authority.ca_fingerprint}",

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from conpaas.core import errors
 from conpaas.core.clouds import base
-from conpaas.director import inventory, managers, models, opstore
+from conpaas.director import findings, inventory, managers, models, opstore
 from conpaas.director.lifecycle import applications, removal, services
 from conpaas.director.lifecycle import parts as lifecycle_parts
 
@@ -43,6 +43,8 @@ class Finding:
     at: float
     what: str
     text: str
+    cloud: str | None = None
+    vmid: str | None = None
 
 
 class Sweeper:
@@ -77,7 +79,7 @@ class Sweeper:
                 try:
                     self._sweep_cloud(name, found)
                 except errors.ConPaaSError as error:
-                    self._find(found, "cloud", f"The cloud {name} could not be compared: {error}")
+                    self._find(found, "cloud", f"The cloud {name} could not be compared: {error}", name)
             self._sweep_leftovers(found)
             self._sweep_services(found)
             self._store.prune(self._now() - HISTORY_SECONDS)
@@ -94,11 +96,13 @@ class Sweeper:
             "findings": [dataclasses.asdict(finding) for finding in reversed(self.findings)],
         }
 
-    def _find(self, found: list[Finding], what: str, text: str) -> None:
-        finding = Finding(self._now(), what, text)
+    def _find(self, found: list[Finding], what: str, text: str, cloud: str | None = None, vmid: str | None = None) -> None:
+        finding = Finding(self._now(), what, text, cloud, vmid)
         found.append(finding)
         self.findings.append(finding)
         _log.warning("sweep: %s", text)
+        with self._parts.database.session() as session:
+            findings.record(session, finding.at, what, text, cloud, vmid)
 
     # Machines
 
@@ -130,12 +134,13 @@ class Sweeper:
             request = node.tags.get(lifecycle_parts.TAG_REQUEST, node.key)
             if node.vmid in known or request in busy or not self._is_old(node.created):
                 continue
+            where = (cloud.name, node.vmid)
             try:
                 cloud.destroy_nodes([node.vmid])
             except errors.CloudError as error:
-                self._find(found, "untracked", f"The untracked VM {node.vmid} on {cloud.name} could not be destroyed: {error}")
+                self._find(found, "untracked", f"The untracked VM {node.vmid} on {cloud.name} could not be destroyed: {error}", *where)
             else:
-                self._find(found, "untracked", f"The untracked VM {node.vmid} on {cloud.name} is destroyed.")
+                self._find(found, "untracked", f"The untracked VM {node.vmid} on {cloud.name} is destroyed.", *where)
 
     def _mark_lost(self, expected: Iterable[inventory.Machine], there: dict[str, base.CloudNode], found: list[Finding]) -> None:
         for machine in expected:
@@ -162,7 +167,8 @@ class Sweeper:
                 application.reason = (
                     f"The cloud has lost the application's manager ({machine.label}); stop the application and start it again."
                 )
-        self._find(found, "lost", f"The {machine.role} {machine.label} of application {machine.app_id} is gone from its cloud.")
+        text = f"The {machine.role} {machine.label} of application {machine.app_id} is gone from its cloud."
+        self._find(found, "lost", text, machine.cloud, machine.vmid)
         if machine.role == inventory.AGENT:
             self._tell_manager(machine, found)
 
@@ -189,7 +195,8 @@ class Sweeper:
         for machine in todo:
             problems = removal.destroy(self._parts, [machine])
             outcome = f"is not destroyed yet: {' '.join(problems)}" if problems else "is destroyed."
-            self._find(found, "deleting", f"The {machine.role} {machine.label} of application {machine.app_id} {outcome}")
+            text = f"The {machine.role} {machine.label} of application {machine.app_id} {outcome}"
+            self._find(found, "deleting", text, machine.cloud, machine.vmid)
         disks = [disk for disk in lost_disks if disk.request_key not in busy and disk.app_id not in stopping]
         for problem in removal.destroy_volumes(self._parts, disks):
             self._find(found, "volume", problem)
@@ -207,9 +214,11 @@ class Sweeper:
                 cloud.detach_volume(volume.vol_id)
                 cloud.destroy_volume(volume.vol_id)
             except errors.CloudError as error:
-                self._find(found, "volume", f"The untracked volume {volume.vol_id} on {cloud.name} could not be destroyed: {error}")
+                self._find(
+                    found, "volume", f"The untracked volume {volume.vol_id} on {cloud.name} could not be destroyed: {error}", cloud.name
+                )
             else:
-                self._find(found, "volume", f"The untracked volume {volume.vol_id} on {cloud.name} is destroyed.")
+                self._find(found, "volume", f"The untracked volume {volume.vol_id} on {cloud.name} is destroyed.", cloud.name)
 
     # Services
 
@@ -219,8 +228,8 @@ class Sweeper:
                 sa.select(models.Application.aid).where(models.Application.status == "RUNNING", models.Application.manager_ip.is_not(None))
             ).all()
         changing = {op.target for op in self._store.under_way() if op.kind == services.REMOVE.name}
-        for aid, findings, error in lifecycle_parts.each([aid for aid in running if aid not in changing], self._services.repair):
-            for text in findings or ():
+        for aid, differences, error in lifecycle_parts.each([aid for aid in running if aid not in changing], self._services.repair):
+            for text in differences or ():
                 self._find(found, "service", text)
             if error is not None:
                 _log.info("the services of application %s could not be compared: %s", aid, error)

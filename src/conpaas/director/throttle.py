@@ -21,6 +21,7 @@ from conpaas.director import db, models
 WINDOW = 3600.0
 LONGEST_BLOCK = 900.0
 MAX_ROWS = 50_000
+SESSIONS_PER_HOUR = 300  # begun by one account; each leaves a certificate on record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,16 +98,33 @@ def has_failures(session: orm.Session, buckets: list[Bucket]) -> bool:
     return session.get(models.LoginAttempt, buckets[0].key) is not None
 
 
-def count_registration(session: orm.Session, address: str, limit: int, now: float) -> None:
-    """Count a new account of this address; raises Forbidden beyond `limit` within an hour."""
-    key = f"register:{_network(address)}"
+def count(session: orm.Session, key: str, limit: int, now: float) -> bool:
+    """Count one use of what may be done `limit` times an hour; False, and nothing counted, beyond that."""
     row = _locked(session, key, now)
     if now - row.blocked_until > WINDOW:  # here the beginning of the hour that is counted
         row.failures, row.blocked_until = 0, now
     if row.failures >= limit:
-        raise errors.Forbidden(f"Too many new accounts from {address}; try again in an hour.")
+        return False
     row.failures += 1
     row.last = now
+    return True
+
+
+def register_key(what: str, who: str) -> str:
+    """The key of a counter of what somebody, by name or address, does."""
+    return f"{what}:{_digest(_network(who))}"
+
+
+def count_registration(session: orm.Session, address: str, limit: int, now: float) -> None:
+    """Count a new account of this address; raises Forbidden beyond `limit` within an hour."""
+    if not count(session, f"register:{_network(address)}", limit, now):
+        raise errors.Forbidden(f"Too many new accounts from {address}; try again in an hour.")
+
+
+def count_session(session: orm.Session, uid: int, now: float) -> None:
+    """Count a session that a user begins; raises Forbidden beyond SESSIONS_PER_HOUR."""
+    if not count(session, f"session:{uid}", SESSIONS_PER_HOUR, now):
+        raise errors.Forbidden("Too many sessions of this account were begun; try again in an hour.")
 
 
 def prune(session: orm.Session, now: float) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from conpaas.testing.crashes import Case, cases, crash_everywhere, points_of, run
 from conpaas.testing.harness import Harness, SimulatedCrash, expect_crash
+from conpaas.testing.pages import page_problems
 from conpaas.testing.simulation import SimulatedAgents, SimulatedDirector
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "cases",
     "crash_everywhere",
     "expect_crash",
+    "page_problems",
     "points_of",
     "run",
 ]

@@ -97,6 +97,7 @@ class Harness:
             pool=self.pool,
             undo_delay=0.0,
             clock=self.clock,
+            wall_clock=self.clock,
         )
         app.start(watch=False)
         return app
@@ -231,6 +232,12 @@ class Harness:
         chosen = {"nodes": dict(nodes)} if nodes is not None else {"nodeIds": list(node_ids or ())}
         return self._demand("remove_nodes", service_id=self.service_id, **chosen)
 
+    def migrate_nodes(self, moves: Mapping[str, str], delay: int = 0) -> operations.Operation:
+        """Move nodes, by id, to clouds; with a delay the former ones are still there when this returns (`pass_time`)."""
+        by_id = {one.id: one for one in self.nodes}
+        plan = [{"from_cloud": by_id[key].cloud_name, "vmid": by_id[key].vmid, "to_cloud": cloud} for key, cloud in moves.items()]
+        return self._demand("migrate_nodes", service_id=self.service_id, nodes=plan, delay=delay)
+
     def create_volume(self, name: str, size: int, on: node.ServiceNode) -> operations.Operation:
         return self._demand("create_volume", volumeName=name, volumeSize=size, agentId=on.id)
 
@@ -305,8 +312,22 @@ class Harness:
         half_gone = {record.vol_id for record in records_ if record.status == records.VolumeStatus.DELETING} - set(self.director.disks)
         known = {record.vol_id for record in records_} - half_gone
         known |= {volume.vol_id for machine in self.director.machines.values() for volume in machine.node.volumes}
-        there = set(self.director.disks)
+        known |= self._check_disks()
+        there = set(self.director.disks) - self.director.ending()
         assert known == there, f"on record are the volumes {sorted(map(str, known))}, there are {sorted(there)}"
+
+    def _check_disks(self) -> set[str | None]:
+        """Kept disks are on the nodes that have them on record, which know it, or on none. Returns their ids."""
+        store = self.app.store
+        found = [record for service in store.services.all() for record in store.disks.all(service.id)]
+        for record in found:
+            disk = self.director.disks.get(record.vol_id or "")
+            assert disk is not None, f"{record.name} is on record as {record.vol_id}, which is not there"
+            told = f"{record.name} is on record at {record.node_id}, and at {disk.vmid} as {disk.device}"
+            assert (disk.vmid or "", disk.device) == (record.vmid, record.dev_name), told
+            nodes = [one.id for one in store.nodes.with_status(record.service_id) if record.as_volume() in one.volumes]
+            assert nodes == ([record.node_id] if record.node_id else []), f"{record.name} of {record.node_id} is known to {nodes}"
+        return {record.vol_id for record in found}
 
 
 class _SilentAgent:

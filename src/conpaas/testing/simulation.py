@@ -82,6 +82,7 @@ class Disk:
     cloud: str
     vmid: str | None = None
     device: str | None = None
+    keep: bool = False
 
 
 @dataclasses.dataclass
@@ -95,7 +96,8 @@ class _Trouble:
 class SimulatedDirector(callbacker.Callbacker):
     """Keeps the Director's promises: the same request key means the same request, and a failed request leaves nothing behind.
 
-    `credits` is the user's credit; each node costs one. `network` is the first half of the nodes' addresses. Trouble is injected with
+    `credits` is the user's credit; each node costs one. `domains` tells which service holds a name, `foreign_domains` are those of other
+    applications. `network` is the first half of the nodes' addresses. Trouble is injected with
     `fail`, `down` and `lose_answers`.
     """
 
@@ -104,14 +106,18 @@ class SimulatedDirector(callbacker.Callbacker):
         self.credits = 1_000_000
         self.machines: dict[str, Machine] = {}
         self.disks: dict[str, Disk] = {}
+        self.domains: dict[str, int] = {}
+        self.foreign_domains: set[str] = set()
         self.created = 0
         self.calls: collections.Counter[str] = collections.Counter()
         self._make_agent = make_agent
         self._answers: dict[str, list[node.ServiceNode] | errors.ConPaaSError] = {}
-        self._volume_answers: dict[str, str] = {}
+        self._volume_answers: dict[str, str | errors.ConPaaSError] = {}
+        self._given_up: dict[str, node.ServiceNode] = {}
         self._trouble: list[_Trouble] = []
         self._failing_nodes = 0
         self._short = 0
+        self._clinging = False
 
     # Trouble
 
@@ -135,9 +141,16 @@ class SimulatedDirector(callbacker.Callbacker):
         """Break a promise: answer the next request with `count` nodes fewer than asked for."""
         self._short = count
 
+    def cling(self) -> None:
+        """Let the cloud destroy no VM for the time being: those given back no longer answer, but keep their disks."""
+        self._clinging = True
+
     def no_more_trouble(self) -> None:
         self._trouble.clear()
         self._failing_nodes = self._short = 0
+        self._clinging = False
+        for one in list(self._given_up.values()):
+            self._end(one)
 
     @contextlib.contextmanager
     def _called(self, method: str) -> Any:
@@ -201,42 +214,72 @@ class SimulatedDirector(callbacker.Callbacker):
         self.machines[made.id] = Machine(made, service_id, application, agent, request)
         return made
 
-    def remove_nodes(self, nodes: Sequence[node.ServiceNode], request: str) -> None:
+    def remove_nodes(self, nodes: Sequence[node.ServiceNode], request: str, *, disks: bool = False) -> None:
         with self._called("remove_nodes"):
             for one in nodes:
                 if self.machines.pop(one.id, None) is not None:
                     self.credits += 1
-                for disk in [disk for disk in self.disks.values() if disk.vmid == one.vmid]:
-                    del self.disks[disk.vol_id]
+                for disk in self.disks.values():
+                    disk.keep = disk.keep and not (disks and disk.vmid == one.vmid)
+                self._given_up[one.id] = one
+                if not self._clinging:
+                    self._end(one)
 
-    def create_volume(self, request: str, size: int, name: str, vm_id: str, cloud: str, service_id: int) -> str:
+    def _end(self, one: node.ServiceNode) -> None:
+        """A VM is gone, and its disks with it, except kept ones."""
+        self._given_up.pop(one.id, None)
+        for disk in [disk for disk in self.disks.values() if disk.vmid == one.vmid]:
+            if disk.keep:
+                disk.vmid = disk.device = None
+            else:
+                del self.disks[disk.vol_id]
+
+    def create_volume(self, request: str, size: int, name: str, vm_id: str, cloud: str, service_id: int, *, keep: bool = False) -> str:
         with self._called("create_volume"):
             if request not in self._volume_answers:
-                self._volume_answers[request] = self._make_disk(name, size, cloud, None, None).vol_id
-        return self._volume_answers[request]
+                self._volume_answers[request] = self._create_volume(size, name, vm_id, cloud, keep)
+            answer = self._volume_answers[request]
+            if isinstance(answer, errors.ConPaaSError):
+                raise answer
+        return answer
 
-    def _make_disk(self, name: str, size: int, cloud: str, vmid: str | None, device: str | None) -> Disk:
+    def _create_volume(self, size: int, name: str, vm_id: str, cloud: str, keep: bool) -> str | errors.ConPaaSError:
+        if not any(machine.node.vmid == vm_id for machine in self.machines.values()):
+            return errors.RemoteError(f"VM {vm_id} does not belong to this application.")
+        return self._make_disk(name, size, cloud, None, None, keep=keep).vol_id
+
+    def _make_disk(self, name: str, size: int, cloud: str, vmid: str | None, device: str | None, *, keep: bool = False) -> Disk:
         self.created += 1
-        disk = Disk(f"vol-{self.created:04d}", name, size, cloud, vmid, device)
+        disk = Disk(f"vol-{self.created:04d}", name, size, cloud, vmid, device, keep)
         self.disks[disk.vol_id] = disk
         return disk
 
     def attach_volume(self, vol_id: str, vm_id: str, device: str, cloud: str) -> None:
         with self._called("attach_volume"):
-            disk = self.disks[vol_id]
+            disk = self._disk(vol_id)
             if not any(machine.node.vmid == vm_id for machine in self.machines.values()):
                 raise errors.RemoteError(f"There is no VM {vm_id}.")
             if disk.vmid not in (None, vm_id) or self._device_taken(disk, vm_id, device):
                 raise errors.RemoteError(f"The volume {vol_id} or the device {device} of {vm_id} is in use.")
             disk.vmid, disk.device = vm_id, device
 
+    def _disk(self, vol_id: str) -> Disk:
+        if vol_id not in self.disks:
+            raise errors.RemoteError(f"There is no volume {vol_id}.")
+        return self.disks[vol_id]
+
     def _device_taken(self, disk: Disk, vmid: str, device: str) -> bool:
         return any(other is not disk and (other.vmid, other.device) == (vmid, device) for other in self.disks.values())
 
     def detach_volume(self, vol_id: str, cloud: str) -> None:
         with self._called("detach_volume"):
-            if vol_id in self.disks:
-                self.disks[vol_id].vmid = self.disks[vol_id].device = None
+            disk = self.disks.get(vol_id)
+            if disk is None:
+                return
+            holder = next((one for one in self._given_up.values() if one.vmid == disk.vmid), None)
+            if disk.keep and holder is not None:
+                raise errors.RemoteError(f"The cloud still has {holder.id}, to which the volume is attached.")
+            disk.vmid = disk.device = None
 
     def destroy_volume(self, vol_id: str, cloud: str) -> None:
         with self._called("destroy_volume"):
@@ -244,6 +287,18 @@ class SimulatedDirector(callbacker.Callbacker):
             if disk is not None and disk.vmid is not None:
                 raise errors.RemoteError(f"Volume {vol_id} is attached to VM {disk.vmid}; detach it first.")
             self.disks.pop(vol_id, None)
+
+    def claim_domain(self, name: str, service_id: int) -> None:
+        with self._called("claim_domain"):
+            if name in self.foreign_domains:
+                raise errors.RemoteError(f"The domain '{name}' is in use by another application; choose another name.")
+            if self.domains.setdefault(name, service_id) != service_id:
+                raise errors.RemoteError(f"The domain '{name}' is in use by service {self.domains[name]} of this application.")
+
+    def release_domain(self, name: str, service_id: int) -> None:
+        with self._called("release_domain"):
+            if self.domains.get(name) == service_id:
+                del self.domains[name]
 
     def credit(self) -> int:
         with self._called("credit"):
@@ -264,12 +319,16 @@ class SimulatedDirector(callbacker.Callbacker):
             raise AssertionError(f"there is no machine {key}; there are {', '.join(self.machines) or 'none'}")
         return self.machines[key]
 
+    def ending(self) -> set[str]:
+        """The ids of disks that go with VMs which were given back and are not gone yet: the Director's to destroy (`cling`)."""
+        vmids = {one.vmid for one in self._given_up.values()}
+        return {disk.vol_id for disk in self.disks.values() if disk.vmid in vmids and not disk.keep}
+
     def vanish(self, one: node.ServiceNode | str) -> None:
-        """Let a VM and its disks disappear from the cloud, as when its host burns down."""
+        """Let a VM and its disks, except kept ones, disappear from the cloud, as when its host burns down."""
         machine = self.machine(one)
         del self.machines[machine.node.id]
-        for disk in [disk for disk in self.disks.values() if disk.vmid == machine.node.vmid]:
-            del self.disks[disk.vol_id]
+        self._end(machine.node)
 
 
 class SimulatedAgents(agents.AgentCaller):
@@ -287,7 +346,10 @@ class SimulatedAgents(agents.AgentCaller):
         self.calls[method] += 1
         if verb != "UPLOAD":
             given = json.loads(json.dumps(given))
-        return machine.rpc.dispatch(rpc.RpcCall(verb, 0, method, 1, given, MANAGER))
+        reply = machine.rpc.dispatch(rpc.RpcCall(verb, 0, method, 1, given, MANAGER))
+        if not machine.answers:
+            raise errors.Unreachable(f"{target.ip} died before it answered", peer=target.ip, method=method)
+        return reply
 
     def _call(self, target: node.ServiceNode, verb: str, method: str, params: dict[str, Any], timeout: float | None) -> Any:
         return result_of(self._reply(target, verb, method, params), target.ip, method)

@@ -13,12 +13,15 @@ class SimulatedSupervisor(supervisor.Supervisor):
         self.events: list[tuple[str, str]] = []
         self._down: set[str] = set()
 
+    def reserve(self, places: int) -> None:
+        """Nothing has to be found first here."""
+
     def ensure(self, daemon: supervisor.Daemon) -> None:
         self.events.append(("ensure", daemon.name))
         self.daemons[daemon.name] = daemon
         self._down.discard(daemon.name)
 
-    def stop(self, name: str) -> None:
+    def stop(self, name: str, timeout: float | None = None) -> None:
         self.events.append(("stop", name))
         if name in self.daemons:
             self._down.add(name)

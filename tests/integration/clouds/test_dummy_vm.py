@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -49,6 +50,24 @@ def users(directory: pathlib.Path) -> set[int]:
     return found
 
 
+def test_others_reach_the_disk_inside_a_vm_that_has_its_own_mounts(cloud: dummy.DummyCloud, door: Door, monkeypatch: pytest.MonkeyPatch):
+    """The directories of the cloud are closed; a web server's worker must reach its files all the same, where the machine allows it."""
+    monkeypatch.setattr(dummy_vm, "MOUNT_POINT", pathlib.Path("/run/conpaas") / f"test-{os.getpid()}")
+    before = os.umask(0o077)  # as a careful operator's
+    try:
+        mounted = dummy_vm.mount_point(cloud.isolation)
+    finally:
+        os.umask(before)
+    reader = "chpst -u nobody" if mounted else ""
+    look = f"{reader} cat $VM_ROOT/page > $VM_ROOT/root/seen"
+    (node,) = cloud.create_nodes(wanted(1, f"echo hello > $VM_ROOT/page; {look}; {door.knock('seen')}"))
+    door.heard(1)
+    assert (cloud.directory / "vms" / node.vmid / "root" / "root" / "seen").read_text() == "hello\n"
+    cloud.destroy_nodes([node.vmid])
+    if mounted:
+        mounted.rmdir()
+
+
 def test_the_environment_is_the_vms_own(cloud: dummy.DummyCloud, door: Door, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SECRET_OF_THE_DIRECTOR", "x")
     (node,) = cloud.create_nodes(
@@ -58,14 +77,15 @@ def test_the_environment_is_the_vms_own(cloud: dummy.DummyCloud, door: Door, mon
     root = cloud.directory / "vms" / node.vmid / "root"
     *lines, umask, descriptors = (root / "env").read_text().splitlines()
     seen = dict(line.split("=", 1) for line in lines)
+    seen_as = dummy_vm.mount_point(cloud.isolation) or root
     expected = {
-        "VM_ROOT": str(root),
+        "VM_ROOT": str(seen_as),
         "VM_ID": node.vmid,
         "IP_PUBLIC": node.ip,
         "PRIVATE_IP": node.ip,
         "CPS_PYTHON": sys.executable,
         "CPS_IMAGE_SHA256": resources.code_sha256(),
-        "HOME": str(root / "root"),
+        "HOME": str(seen_as / "root"),
         "LANG": "C.UTF-8",
         "PATH": dummy_vm.PATH,
     }
@@ -83,6 +103,20 @@ def test_a_destroyed_vm_leaves_no_process_and_no_file(cloud: dummy.DummyCloud, d
     cloud.destroy_nodes([node.vmid])
     assert users(directory) == set()
     assert not directory.exists()
+
+
+def test_a_large_disk_may_take_its_time_to_go(cloud: dummy.DummyCloud, monkeypatch: pytest.MonkeyPatch):
+    (node,) = cloud.create_nodes(wanted(1))
+    delete, late = cloud.store.delete, dummy_vm.KILL_TIMEOUT + 1
+
+    def slowly(directory: pathlib.Path) -> None:
+        delete(directory)
+        now = time.monotonic()
+        monkeypatch.setattr("conpaas.core.clouds.dummy.cloud.time.monotonic", lambda: now + late)
+
+    monkeypatch.setattr(cloud.store, "delete", slowly)
+    cloud.destroy_nodes([node.vmid])
+    assert states(cloud) == []
 
 
 def test_a_vm_whose_guard_was_killed_is_terminated_and_still_destroyed_as_a_whole(cloud: dummy.DummyCloud, door: Door):

@@ -14,11 +14,29 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
-from alembic import autogenerate, migration
+from alembic import autogenerate, command, migration
 
 from conpaas.core import misc
 from conpaas.core.https import x509
-from conpaas.director import app, auth, ca, config, credits, db, models, runtime, users
+from conpaas.director import (
+    app,
+    auth,
+    ca,
+    config,
+    credits,
+    db,
+    domains,
+    findings,
+    invitations,
+    models,
+    notices,
+    outlook,
+    quotas,
+    registration,
+    runtime,
+    users,
+)
+from conpaas.director.oidc import logins, settings
 
 from . import conftest
 
@@ -170,6 +188,20 @@ def test_many_processes_may_start_on_an_empty_database(directors: list[runtime.D
         database.close()
 
 
+def test_accounts_of_an_older_schema_are_kept(directors: list[runtime.Director]) -> None:
+    user = register(directors[0])
+    engine = directors[0].database.engine
+    with engine.begin() as connection:
+        command.downgrade(db.migration_config(connection), "0004")
+    assert not sa.inspect(engine).has_table("oidc_identity")
+    db.migrate(directors[0].database)
+    with directors[1].database.reader() as session:
+        kept = session.get_one(models.User, user.uid)
+        assert (kept.username, kept.active, kept.unconfirmed, kept.quota_vms, kept.exhausted) == ("alice", True, False, None, None)
+    with engine.connect() as connection:
+        assert autogenerate.compare_metadata(migration.MigrationContext.configure(connection), models.Base.metadata) == []
+
+
 def test_accounts_with_names_of_any_script(directors: list[runtime.Director]) -> None:
     for number, name in enumerate(("李雷", "Łukasz")):
         wanted = users.NewUser(username=name, email=f"u{number}@example.org", password=PASSWORD, fname="𝒜 name")
@@ -217,6 +249,23 @@ def test_credits_are_never_spent_twice(directors: list[runtime.Director]) -> Non
         assert session.scalar(sa.select(sa.func.count()).where(models.LedgerEntry.kind == credits.KIND_ADJUST)) == 5
 
 
+def test_one_of_many_gets_a_domain(directors: list[runtime.Director]) -> None:
+    aids = [register(directors[0], name) and number for number, name in enumerate(("alice", "bob", "carol"), 1)]
+    with directors[0].database.session() as session:
+        session.add_all([models.Service(sid=1, application_id=aid, name="", type="php") for aid in aids])
+
+    def claim(director: runtime.Director, aid: int) -> None:
+        with director.database.session() as session:
+            domains.claim(session, aid, 1, "www.example.org", director.clock())
+
+    raised = at_once(*[lambda one=one, aid=aid: claim(one, aid) for one in directors for aid in aids])
+    assert [str(error) for error in raised] == [str(raised[0])] * (2 * len(directors))
+    assert "in use by another application" in str(raised[0])
+    with directors[0].database.session() as session:
+        session.execute(sa.delete(models.Service))
+        assert domains.listing(session) == []
+
+
 def test_a_lease_has_one_holder(directors: list[runtime.Director]) -> None:
     taken: list[str] = []
 
@@ -258,3 +307,78 @@ def test_times_keep_their_microseconds(directors: list[runtime.Director]) -> Non
     user = register(directors[0])
     with directors[1].database.reader() as session:
         assert session.get_one(models.User, user.uid).created == user.created
+
+
+def test_an_invitation_makes_one_account(directors: list[runtime.Director]) -> None:
+    with directors[0].database.session() as session:
+        _, token = invitations.invite(session, invitations.Wanted(credit=7), "root", directors[0].clock())
+
+    def accept(director: runtime.Director, number: int) -> None:
+        wanted = users.NewUser(username=f"u{number}", email=f"u{number}@example.org", password=PASSWORD, invitation=token)
+        users.create(director, wanted)
+
+    calls = [lambda director=director, number=number: accept(director, number) for number, director in enumerate(directors * 2)]
+    raised = at_once(*calls)
+    assert [str(error) for error in raised] == ["The invitation is not valid, or no longer."] * 3
+    with directors[0].database.reader() as session:
+        (user,) = session.scalars(sa.select(models.User)).all()
+        assert credits.balance(session, user.uid) == 7
+        assert [name for _, name in invitations.listing(session)] == [user.username]
+
+
+def test_one_of_two_last_operators_stays(directors: list[runtime.Director]) -> None:
+    for name in ("alice", "bob"):
+        register(directors[0], name)
+        users.set_role(directors[0], name, "operator")
+    pairs = zip(directors, ("alice", "bob"), strict=True)
+    raised = at_once(*[lambda director=director, name=name: users.set_role(director, name, "user") for director, name in pairs])
+    assert len(raised) == 1
+    assert "is the last operator" in str(raised[0])
+
+
+def test_a_quota_is_never_exceeded(directors: list[runtime.Director]) -> None:
+    user = register(directors[0])
+    with directors[0].database.session() as session:
+        quotas.set_limits(session.get_one(models.User, user.uid), quotas.Amounts(None, 3, None))
+
+    def make(director: runtime.Director, number: int) -> None:
+        with director.database.session() as session:
+            quotas.require(session, user.uid, applications=1)
+            session.add(models.Application(name=f"app {number}", user_id=user.uid))
+
+    raised = at_once(*[lambda director=director, number=number: make(director, number) for number, director in enumerate(directors * 3)])
+    assert len(raised) == 4
+    assert {str(error) for error in raised} == {"The quota of 3 applications does not allow 1 more: 3 are in use."}
+
+
+def test_a_crossing_is_told_once_whoever_sees_it(directors: list[runtime.Director]) -> None:
+    user = register(directors[0], credit=5)
+    with directors[0].database.session() as session:
+        aid = session.scalars(sa.select(models.Application.aid)).one()
+        session.add(models.Resource(vmid="1", cloud="iaas", app_id=aid, role="manager", state="running"))
+    assert at_once(*[lambda director=director: outlook.warn(director) for director in directors * 3]) == []
+    with directors[0].database.reader() as session:
+        assert [notice.kind for notice in session.scalars(sa.select(models.Notice))] == [notices.CREDITS_LOW]
+        assert session.get_one(models.User, user.uid).warned_at_hours == 24
+
+
+def test_an_identity_that_comes_twice_at_once_gets_one_account(directors: list[runtime.Director]) -> None:
+    person = settings.Person("https://idp.example", "subject", "ann@idp.example", True, "ann")
+    uids: list[int] = []
+    raised = at_once(*[lambda director=director: uids.append(logins.account_of(director, person)) for director in directors * 2])
+    assert raised == []
+    assert (len(uids), len(set(uids))) == (4, 1)
+    assert {logins.account_of(directors[0], person)} == set(uids)
+
+
+def test_what_is_old_is_pruned(directors: list[runtime.Director]) -> None:
+    now = directors[0].clock()
+    users.create(directors[0], users.NewUser(username="carol", email="c@example.org", password=PASSWORD, confirm=True))
+    with directors[0].database.session() as session:
+        session.execute(sa.update(models.User).values(created=now - registration.UNCONFIRMED_LIFETIME * 2))
+        for number in range(findings.KEPT + findings.SPARE + 10):
+            findings.record(session, float(number), "lost", str(number), None, None)
+    directors[0].run_loop_once("throttle")
+    with directors[0].database.reader() as session:
+        assert session.scalars(sa.select(models.User)).all() == []
+        assert len(findings.listing(session, 10_000)) <= findings.KEPT + findings.SPARE

@@ -61,6 +61,8 @@ class Command:
 def command(tmp_path: pathlib.Path) -> Iterator[Command]:
     made = Command(tmp_path / "state")
     made.run("init", "--host", HOST, "--port", str(made.port))
+    with (made.state / "director.cfg").open("a") as written:
+        written.write("\n[frontend]\nENABLED = no\n")
     made.run("user", "create", "alice", "--email", "a@example.org", "--credit", "7", "--password-file", "-", stdin=f"{PASSWORD}\n")
     yield made
     for process in made.processes:

@@ -128,6 +128,8 @@ class World:
             "/create_nodes": create,
             "/remove_nodes": remove,
             "/credit": lambda form: {"credit": self.director.credit()},
+            "/callback/claim_domain": lambda form: self.director.claim_domain(form["domain"], int(form["service_id"])) or {},
+            "/callback/release_domain": lambda form: self.director.release_domain(form["domain"], int(form["service_id"])) or {},
             "/list_nodes": lambda form: [entry.to_dict() for entry in self.director.list_nodes()],
         }
         for path, act in actions.items():

@@ -40,8 +40,13 @@ def end_runsvdir(process: subprocess.Popen[bytes], services: pathlib.Path) -> No
         with contextlib.suppress(OSError):
             pid = int((services / name / "supervise" / "pid").read_text() or "0")
             os.killpg(pid, signal.SIGKILL) if pid and os.getpgid(pid) == pid else None
-    process.send_signal(signal.SIGHUP)
-    process.wait()
+
+    def ended() -> bool:
+        """What a runsvdir is told before it listens is lost where the signal is ignored, as under nohup; so it is told again."""
+        process.send_signal(signal.SIGHUP)
+        return process.poll() is not None
+
+    until(ended, "runsvdir has ended")
     until(lambda: not told_to_end(services), "every runsv of the test has ended")
 
 

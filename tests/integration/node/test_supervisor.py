@@ -278,3 +278,41 @@ def test_without_runsvdir_a_daemon_can_be_stopped_and_removed(tmp_path: pathlib.
     watcher.stop("sleeper")
     watcher.remove("sleeper")
     assert watcher.list() == []
+
+
+def reserved(tmp_path: pathlib.Path) -> dict[int, pathlib.Path]:
+    """The reserved places that a runsv watches, by the ids of those."""
+    found = {}
+    for place in (tmp_path / "service").glob("reserved-*"):
+        with contextlib.suppress(OSError):
+            if (place / "log" / "supervise" / "status").exists():
+                found[place.stat().st_ino] = place
+    return found
+
+
+def test_a_daemon_starts_in_a_reserved_place(watcher: supervisor.Supervisor, tmp_path: pathlib.Path):
+    watcher.reserve(2)
+    conftest.until(lambda: len(reserved(tmp_path)) == 2, "two places are watched")
+    before = reserved(tmp_path)
+    assert watcher.list() == [], "a place is no daemon"
+    watcher.ensure(sleeper(argv=("sh", "-c", "echo here; exec sleep 86395")))
+    assert watcher.status("sleeper").running
+    assert (tmp_path / "service" / "sleeper").stat().st_ino in before, "runsvdir had nothing to find first"
+    conftest.until(lambda: "here" in output(tmp_path, "sleeper"), "its log is written")
+    conftest.until(lambda: len(reserved(tmp_path)) == 2, "the place is replaced")
+    pid = watcher.status("sleeper").pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    conftest.until(lambda: watcher.status("sleeper").pid not in (None, pid), "it is started again when it dies")
+    watcher.remove("sleeper")
+    assert watcher.status("sleeper").state is supervisor.DaemonState.ABSENT
+
+
+def test_a_place_that_a_crash_left_half_filled_is_used_all_the_same(watcher: supervisor.Supervisor, tmp_path: pathlib.Path):
+    watcher.reserve(1)
+    conftest.until(lambda: reserved(tmp_path), "the place is watched")
+    (place,) = reserved(tmp_path).values()
+    (place / "run").write_text("#!/bin/sh\nexit 7\n")
+    watcher.ensure(sleeper())
+    assert watcher.status("sleeper").running
+    watcher.reserve(0)

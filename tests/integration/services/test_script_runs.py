@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import conpaas
-from conpaas.core import file, misc
-from conpaas.services.generic.agent import processes, runs
+from conpaas.core import file, misc, processes
+from conpaas.services.generic.agent import runs
 
 ASK_AND_WAIT = "pid=$(cat pid); kill -USR1 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.02; done"
 SLEEP = "exec sleep 600"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import io
 import pathlib
+import select
 import socket
 import ssl
 import threading
@@ -70,7 +71,7 @@ def test_errors_of_the_peer(running: Any, caller: client.RpcClient, tmp_path: pa
 
 def test_a_caller_that_may_not_call_is_told_so(running: Any, pki: Any) -> None:
     stranger = client.RpcClient(pki.issue("user", 8, 0), identity.expect_manager())
-    with pytest.raises(errors.RemoteError, match="may not be called by user of user 8"):
+    with pytest.raises(errors.RemoteError, match="may not be called by user 8"):
         stranger.get(running.address, "get_service_info")
     stranger.close()
 
@@ -94,7 +95,8 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced(start: Any, p
     pool = next(iter(_pools(caller)))
     kept = pool.pool.queue[-1].sock
     kept.settimeout(20)
-    assert kept.recv(1) == b"", "the server has closed it"
+    assert kept.recv(1) == b"", "the server has said that it closes"
+    assert select.select([kept], [], [], 20)[0], "and has closed"
     assert caller.post(running.address, "count") == 2
     assert service.calls == 2
     caller.close()
@@ -242,7 +244,7 @@ class Recorder:
 def test_a_wrong_server_gets_not_one_byte(pki: Any, role: str, uid: int | None, aid: int | None) -> None:
     recorder = Recorder(pki.issue(role, uid, aid))
     caller = client.RpcClient(pki.issue("user"), identity.expect_manager(UID, AID))
-    with pytest.raises(errors.Unreachable, match=r"127\.11\.0\.1 is not the manager of user 7 application 3"):
+    with pytest.raises(errors.Unreachable, match=r"127\.11\.0\.1 is not the manager of application 3 of user 7"):
         caller.post(recorder.address, "set_password", params={"password": "secret"})
     assert recorder.finish() == b""
 
@@ -320,7 +322,7 @@ def test_the_director(start: Any, pki: Any, tmp_path: pathlib.Path) -> None:
     with pytest.raises(errors.RemoteError, match="not JSON"):
         anonymous.get("text")
     known = client.DirectorClient(url, pki.issue("user", UID, 0))
-    assert known.get("peer") == "user of user 7 application 0"
+    assert known.get("peer") == "user 7"
     anonymous.close()
     known.close()
 

@@ -26,7 +26,10 @@ def cpsclient(wire: Any, home: Path, capsys: pytest.CaptureFixture[str]) -> Any:
         "get_node_info": NODE,
         "get_manager_log": {"log": "log"},
         "get_app_info": {"states": {"0": "RUNNING"}},
-        **{name: {} for name in ("start_service", "stop_service", "add_nodes", "remove_nodes", "enable_code", "execute_script")},
+        **{
+            name: {}
+            for name in ("start_service", "stop_service", "add_nodes", "remove_nodes", "migrate_nodes", "enable_code", "execute_script")
+        },
         "upload_startup_script": {"filename": "x"},
         "list_volumes": {"volumes": []},
         "create_volume": {"service_id": 2},
@@ -97,6 +100,16 @@ def test_usage(cpsclient: Any, line: str) -> None:
 def test_an_unknown_command(cpsclient: Any) -> None:
     code, out = cpsclient("explode 1 2")
     assert (code, out.splitlines()[0]) == (2, "E: Unknown command 'explode'")
+
+
+def test_nodes_move_by_the_classic_notation(cpsclient: Any, wire: Any) -> None:
+    code, out = cpsclient("migrate_nodes 1 2 iaas:vm-1:ec2 60")
+    assert (code, out.strip()) == (
+        0,
+        "Migration of nodes iaas:vm-1:ec2 has been successfully started for generic service 2 with a delay of 60 seconds.",
+    )
+    plan = [{"from_cloud": "iaas", "vmid": "vm-1", "to_cloud": "ec2"}]
+    assert wire.changes() == [("post", 2, "migrate_nodes", {"migration_plan": plan, "delay": 60})]
 
 
 def test_node_commands_take_counts_by_place(cpsclient: Any, wire: Any) -> None:

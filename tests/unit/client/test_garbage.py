@@ -26,6 +26,9 @@ WORDS = [
     "service",
     "aid",
     "sid",
+    "used",
+    "limit",
+    "username",
 ]
 SCALARS = strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats() | strategies.text(max_size=8)
 GARBAGE = strategies.recursive(
@@ -34,7 +37,8 @@ GARBAGE = strategies.recursive(
     max_leaves=12,
 )
 LINES = [
-    "user get_config", "user get_credit", "cloud list", "cloud list_resources", "director version", "application list",
+    "user get_config", "user get_credit", "user get_quota", "cloud list", "cloud list_resources", "director version",
+    "application list",
     "application create x", "application start shop --timeout 2s", "application manifest m.json --timeout 2s", "service list",
     "service get_types", "service add generic 1", "status", "whoami",
 ]  # fmt: skip

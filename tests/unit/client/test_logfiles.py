@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from conpaas.client import logfiles, output, replies, waiting
+from conpaas.core import errors
 
 
 class Server(logfiles.Source):
@@ -73,3 +74,28 @@ def test_a_server_that_never_comes_to_an_end_is_left() -> None:
             return replies.LogPart("x", 5, 100)
 
     assert logfiles.tail(Stuck("")) == "xx"
+
+
+def test_several_logs_are_told_apart_line_by_line_and_one_that_is_gone_is_left_out() -> None:
+    first, second = Server("a\nb\n"), Server("x\nhalf")
+    shown, said = io.StringIO(), io.StringIO()
+    out = output.Output(stdout=shown, stderr=said)
+    logfiles.show_several([("n1", first), ("n2", second)], out, 1, following=False, clock=waiting.Clock())
+    assert shown.getvalue() == "n1: b\nn2: half\n"
+    shown.seek(0)
+    shown.truncate()
+
+    def gone(offset: int | None) -> replies.LogPart:
+        raise errors.Unreachable("n1 does not answer")
+
+    class Turns(Scenario):
+        def pause(self, seconds: float) -> None:
+            super().pause(seconds)
+            if not self.changes:
+                first.read = gone  # type: ignore[method-assign]
+
+    clock = Turns(second, b"x\nhalf a line\n", b"x\nhalf a line\nmore\n")
+    with pytest.raises(KeyboardInterrupt):
+        logfiles.show_several([("n1", first), ("n2", second)], out, 1, following=True, clock=clock)
+    assert shown.getvalue() == "n1: b\nn2: half a line\nn2: more\n"
+    assert said.getvalue() == "WARNING - n1: n1 does not answer\n"

@@ -62,6 +62,12 @@ def test_an_error_has_one_prefix() -> None:
     assert stream.getvalue() == "ERROR: it broke\nHINT: mend it\nERROR: again\n"
 
 
+def test_no_terminal_obeys_what_an_error_quotes() -> None:
+    stream = io.StringIO()
+    output.Output(stderr=stream).error(errors.ConPaaSError("no \x1b[2J here", hint="not \x07\x9b31m either\nbut there"))
+    assert stream.getvalue() == "ERROR: no  [2J here\nHINT: not   31m either\nbut there\n"
+
+
 def test_letters_that_the_terminal_cannot_show_are_escaped() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")

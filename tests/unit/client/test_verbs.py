@@ -35,6 +35,7 @@ MANAGER: dict[str, Any] = {
     "stop_service": {"state": "EPILOGUE"},
     "add_nodes": {"state": "ADAPTING"},
     "remove_nodes": {"state": "ADAPTING"},
+    "migrate_nodes": {},
     "recover_service": {"state": "RUNNING"},
     "list_volumes": {"volumes": [VOLUME]},
     "create_volume": {"service_id": 2},
@@ -65,6 +66,8 @@ DIRECTOR: dict[str, Any] = {
     "/download_manifest/1": {"Application": "shop"},
     "/user_config": {"uid": 7, "username": "bob", "password": "hash"},
     "/list_resources": [],
+    "/quota": {"vms": {"used": 2, "limit": 5}, "volumes_mb": {"used": 0, "limit": None}},
+    "/confirm_email": {"username": "bob"},
 }
 
 SENTENCES = [
@@ -72,6 +75,7 @@ SENTENCES = [
     ("cloud list", "default\nec2"),
     ("cloud list_resources", "No existing resources"),
     ("user get_credit", "50"),
+    ("user get_quota", "vms\t2\t5\nvolumes_mb\t0\tno limit"),
     ("user get_config", "uid: 7\nusername: bob"),
     ("application create new", "Application 'new' created with id 4."),
     ("application rename shop store", "Application with id 1 has been renamed from 'shop' to 'store'."),
@@ -95,6 +99,7 @@ SENTENCES = [
     ("generic add_nodes 1 2 --count 3", "Starting 3 new nodes for service 2 of application 1...  done."),
     ("generic add-nodes 1 2", "Starting 1 new nodes for service 2 of application 1...  done."),
     ("generic remove_nodes 1 2", "Removing 1 nodes for service 2 of application 1...  done."),
+    ("generic migrate_nodes 1 2 iaas:vm-1:ec2", "Migrating nodes vm-1 to ec2 for service 2 of application 1...  done."),
     ("generic upload_code 1 2 m.json", "Code version 'code-9' uploaded."),
     ("generic enable_code 1 2 code-1", "Enabling code version 'code-1'...  done."),
     ("generic delete_code 1 2 code-1", "Code version 'code-1' deleted."),
@@ -201,6 +206,30 @@ def test_what_is_sent(cps: Any, wire: Any) -> None:
     ]
 
 
+def test_a_migration_plan(cps: Any, wire: Any) -> None:
+    done = cps("generic migrate_nodes 1 2 iaas:vm-1:ec2,ec2:i:7:default -d 60")
+    assert done.code == 0
+    assert "The former nodes serve for 60 seconds more" in done.err
+    cps("service migrate-nodes 1 2 iaas:iaasvm-1:ec2")
+    first = [{"from_cloud": "iaas", "vmid": "vm-1", "to_cloud": "ec2"}, {"from_cloud": "ec2", "vmid": "i:7", "to_cloud": "default"}]
+    second = [{"from_cloud": "iaas", "vmid": "iaasvm-1", "to_cloud": "ec2"}]
+    assert wire.changes() == [
+        ("post", 2, "migrate_nodes", {"migration_plan": first, "delay": 60}),
+        ("post", 2, "migrate_nodes", {"migration_plan": second, "delay": 0}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plan", "text"),
+    [("vm-1", "Cannot read the move 'vm-1'"), ("iaas:vm-1", "Cannot read"), (",", "Cannot read"), ("iaas:vm-1:nowhere", "nowhere")],
+)
+def test_a_plan_that_cannot_be_read(cps: Any, wire: Any, plan: str, text: str) -> None:
+    done = cps(["generic", "migrate_nodes", "1", "2", plan])
+    assert done.code
+    assert text in done.err
+    assert wire.changes() == []
+
+
 def test_one_command_asks_for_the_applications_once(cps: Any, wire: Any) -> None:
     cps("service list_nodes 1 1")
     assert [call[1] for call in wire.calls if call[0] == "GET"] == ["/listapp", "/list"]
@@ -254,7 +283,7 @@ def test_no_wait_only_asks(cps: Any, wire: Any) -> None:
         ("generic download_code 1 2 -v nope", 3, "Invalid code version 'nope'"),
         ("application manifest nothing.json", 1, "The specified path does not contain a file"),
         ("wait 1 1 --for STOPPED --timeout 1s", 5, "Waited 1 s for service 1 of application 1 to be STOPPED, without success."),
-        ("logs 1 1 --file x", 1, "--file names a log of an agent; say which one with --agent."),
+        ("logs 1 1 --file x", 3, "No node of 'hello' has a log 'x'."),
     ],
 )
 def test_errors_name_the_thing(cps: Any, line: str, code: int, text: str) -> None:
@@ -376,3 +405,13 @@ def test_status_is_one_table(cps: Any, wire: Any) -> None:
     ).replace(" None", "")
     shown = json.loads(cps("status -o json").out)
     assert [a["name"] for a in shown["applications"]] == ["shop", "second", "77"]
+
+
+def test_who_has_no_certificate_registers_and_confirms(cps: Any, wire: Any, home: Path) -> None:
+    (home / ".conpaas").mkdir(exist_ok=True)
+    (home / ".conpaas" / "ca_cert.pem").write_text("known")
+    wire.director["/new_user"] = {"username": "bob", "unconfirmed": True}
+    done = cps("user create_free bob --email b@example.org --password secret12 --invitation token")
+    assert done.out.strip() == "User 'bob' created successfully. It works once you have followed what the message to b@example.org says."
+    done = cps("user confirm_email token")
+    assert done.out.strip() == "The e-mail address of user 'bob' is confirmed."

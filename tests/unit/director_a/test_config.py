@@ -49,7 +49,7 @@ def test_what_the_example_calls_a_default_is_one(tmp_path: pathlib.Path) -> None
         ("director", "DIRECTOR_URL = https://example.org:x", "DIRECTOR_URL must be a URL like https://"),
         ("director", "BIND = everywhere", "BIND must be an IP address"),
         ("director", "DATABASE_URI = nonsense", "DATABASE_URI must be a database URL"),
-        ("director", "REGISTRATION = sometimes", "REGISTRATION must be one of open, closed, not 'sometimes'."),
+        ("director", "REGISTRATION = sometimes", "REGISTRATION must be one of open, invitation, closed, not 'sometimes'."),
         ("director", "PROT = 1", "'PROT' is not a key that the Director knows."),
     ],
 )

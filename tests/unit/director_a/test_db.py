@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import sqlalchemy as sa
-from alembic import autogenerate, migration
+from alembic import autogenerate, command, migration
 
 from conpaas.core import errors
 from conpaas.director import db, models
@@ -46,6 +46,19 @@ def test_opening_again_changes_nothing(database: db.Database, tmp_path: pathlib.
     with again.reader() as session:
         assert session.scalar(sa.select(models.User.username)) == "a"
     again.close()
+
+
+def test_rows_of_an_older_schema_are_kept(database: db.Database) -> None:
+    with database.session() as session:
+        session.add(person("a"))
+    with database.engine.begin() as connection:
+        command.downgrade(db.migration_config(connection), "0004")
+    db.migrate(database)
+    with database.reader() as session:
+        kept = session.scalars(sa.select(models.User)).one()
+        assert (kept.username, kept.unconfirmed, kept.quota_vms) == ("a", False, None)
+    with database.engine.connect() as connection:
+        assert autogenerate.compare_metadata(migration.MigrationContext.configure(connection), models.Base.metadata) == []
 
 
 def test_sqlite_is_durable_strict_and_private(database: db.Database, tmp_path: pathlib.Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
+import ssl
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
 from click import testing
 
+from conpaas.core.https import identity
 from conpaas.director import app as director_app
-from conpaas.director import auth, config, db, main, runtime, setup, users
+from conpaas.director import auth, config, db, domains, main, models, runtime, setup, users
 
 from . import conftest
 
@@ -204,3 +209,96 @@ class TestBackgroundWork:
         other.stop()
         director.attempt(director._loops[-1])
         assert done == ["first", "second"]
+
+
+def test_an_operator_sees_who_holds_a_domain_and_takes_it_away(command: Command) -> None:
+    create(command)
+    opened = director_app.make_director(config.load(state=command.state), components=False)
+    with opened.database.session() as session:
+        session.add(models.Service(sid=1, application_id=1, name="site", type="php"))
+        session.flush()
+        domains.claim(session, 1, 1, "www.example.org", opened.clock())
+    opened.stop()
+    assert command("domain", "list").output == "www.example.org\talice\t1\t1\n"
+    assert json.loads(command("domain", "list", "--json").output)[0]["application"] == "New Application"
+    taken = command("domain", "release", "www.example.org").output
+    assert taken == "The domain 'www.example.org' was taken from service 1 of application 1 of user 'alice'.\n"
+    again = command("domain", "release", "www.example.org")
+    assert (again.exit_code, again.output) == (1, "ERROR: The domain 'www.example.org' is not in use.\n")
+
+
+def test_a_front_end_gets_a_certificate_of_its_own(command: Command, tmp_path: pathlib.Path) -> None:
+    certs = tmp_path / "conf" / "certs"
+    said = command("frontend-certificate", str(certs), "--host", "www.example.org")
+    assert said.exit_code == 0, said.output
+    assert "refuse it until" in said.output
+    made = identity.Credentials.from_dir(certs)
+    assert (made.identity.role, made.identity.cn, made.identity.uid) == ("frontend", "www.example.org", None)
+    assert stat.S_IMODE(made.key.stat().st_mode) == 0o600
+    with pytest.raises(ssl.SSLError, match="unsuitable certificate purpose"):
+        taken_for_a_server(made)
+    cfg = command.state / "director.cfg"
+    cfg.write_text(cfg.read_text().replace("[director]", "[director]\nTRUST_FRONTEND = yes"))
+    again = command("frontend-certificate", str(certs), "--days", "30")
+    assert "refuse it until" not in again.output
+    assert identity.Credentials.from_dir(certs).identity.serial != made.identity.serial
+
+
+def taken_for_a_server(credentials: identity.Credentials) -> None:
+    """Shake hands with a server that presents this certificate, and trust its authority."""
+    server_side, client_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client_side.check_hostname = False
+    credentials.load_into(server_side)
+    client_side.load_verify_locations(credentials.ca)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_side.wrap_bio(to_client, to_server)
+    server = server_side.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+
+
+@pytest.mark.parametrize("place", ["certs", "certs/director"])
+def test_the_directors_own_certificates_are_not_overwritten(command: Command, place: str) -> None:
+    before = (command.state / "certs" / "key.pem").read_bytes()
+    said = command("frontend-certificate", str(command.state / place))
+    assert (said.exit_code, "name another directory" in said.output) == (1, True)
+    assert (command.state / "certs" / "key.pem").read_bytes() == before
+
+
+def test_a_directory_that_cannot_be_is_named(command: Command, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").touch()
+    said = command("frontend-certificate", str(tmp_path / "file" / "certs"))
+    assert said.exit_code != 0
+    assert str(tmp_path / "file") in said.output
+
+
+def test_a_director_loads_nothing_that_only_others_need() -> None:
+    luxuries = ("alembic", "mako", "rich", "jsonschema", "charset_normalizer", "chardet", "pymysql", "sqlalchemy.dialects.mysql")
+    modules = "conpaas.director.main, conpaas.director.serve, conpaas.core.https.transport"
+    program = f"import sys, {modules}; print([name for name in {luxuries} if name in sys.modules])"
+    command = [sys.executable, "-W", "error::UserWarning", "-c", program]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_quotas_and_roles(command: Command) -> None:
+    create(command)
+    assert command("user", "quota", "alice").output == "vms\t0\tno limit\napplications\t1\tno limit\nvolumes_mb\t0\tno limit\n"
+    assert command("user", "quota", "alice", "--vms", "3").output.startswith("vms\t0\t3\n")
+    assert command("user", "quota", "alice", "--volumes-mb", "0").output == "vms\t0\t3\napplications\t1\tno limit\nvolumes_mb\t0\t0\n"
+    assert command("user", "quota", "alice", "--none", "--applications", "2").output.startswith("vms\t0\tno limit\napplications\t1\t2\n")
+    assert command("user", "quota", "alice", "--vms", "-1").exit_code == 2
+    assert command("user", "quota", "nobody").exit_code == 1
+    assert command("user", "role", "alice", "operator").output == "User 'alice' has the role operator now.\n"
+    assert "last operator" in command("user", "role", "alice", "user").output
+
+
+def test_invitations(command: Command) -> None:
+    token = command("invitation", "create", "--email", "bob@example.org", "--credit", "7").output.strip()
+    assert len(token) > 40
+    (listed,) = json.loads(command("invitation", "list", "--json").output)
+    assert (listed["state"], listed["credit"]) == ("open", 7)
+    assert command("invitation", "list").output == "1\topen\tbob@example.org\t7\t\n"
+    assert command("invitation", "withdraw", "1").output == "Invitation 1 was withdrawn.\n"
+    assert command("invitation", "withdraw", "1").exit_code == 1
+    assert command("invitation", "create", "--email", "nonsense").exit_code == 1

@@ -135,6 +135,8 @@ class MemoryCloud(base.Cloud):
 
     def detach_volume(self, vol_id: str) -> base.CloudVolume:
         self._contact()
+        if vol_id not in self.disks:
+            raise errors.NotFound(f"there is no volume {vol_id}")
         self.disks[vol_id] = dataclasses.replace(self.disks[vol_id], vmid=None, device=None, state=base.VolumeState.AVAILABLE)
         return self.disks[vol_id]
 

@@ -136,6 +136,16 @@ def test_a_failed_start_shows_its_reason(api: Any) -> None:
     assert "no room left" in record["reason"]
 
 
+def test_an_application_in_error_has_an_address_that_the_classic_front_end_can_show(api: Any) -> None:
+    assert [one["manager"] for one in api.post(api.ann, "/listapp")] == [None]
+    api.world.clouds["iaas"].fail_create = {0}
+    api.post(api.ann, f"/startapp/{api.world.aid}")
+    assert [one["manager"] for one in api.get(api.ann, "/listapp")] == [None], "the command lines know a missing manager by that"
+    assert [one["manager"] for one in api.post(api.ann, "/listapp")] == [""]
+    api.post(api.ann, f"/stopapp/{api.world.aid}")
+    assert [one["manager"] for one in api.post(api.ann, "/listapp")] == [None]
+
+
 def test_the_console_is_for_the_owner_of_the_machine(started: Any) -> None:
     vmid = started.world.application().manager_vmid
     assert "booting" in started.get(started.ann, "/console_log", vmid=vmid)["log"]
@@ -290,6 +300,28 @@ def test_volumes_of_a_manager(started: Any) -> None:
         assert started.post(manager, "/detach_volume", volume_id=vol_id, cloud="iaas") == {}
     for _ in range(2):
         assert started.post(manager, "/destroy_volume", volume_id=vol_id, cloud="iaas") == {}
+
+
+def test_a_kept_volume_of_a_manager(started: Any) -> None:
+    (node,) = create(started)
+    manager, wanted = started.manager, {"size": 100, "name": "disk-1", "vm_id": node["vmid"], "cloud": "iaas", "keep": "true"}
+    made = started.post(manager, "/create_volume", request="v1", **wanted)
+    vol_id = made["volume_id"]
+    assert started.post(manager, "/attach_volume", vm_id=node["vmid"], volume_id=vol_id, device_name="sdb", cloud="iaas") == {}
+    assert started.post(manager, "/remove_nodes", nodes=json.dumps([node]), request="r1") == {}
+    assert [(disk.vol_id, disk.state) for disk in started.world.disks()] == [(vol_id, "available")]
+    assert started.post(manager, "/create_volume", request="v1", **wanted) == made, "the same key, though the machine is gone"
+    assert "does not belong" in started.post(manager, "/create_volume", request="v2", **wanted)["error"]
+    assert started.post(manager, "/destroy_volume", volume_id=vol_id) == {}
+    assert started.world.clouds["iaas"].disks == {}
+
+
+def test_machines_are_removed_with_their_kept_volumes_on_demand(started: Any) -> None:
+    (node,) = create(started)
+    made = started.post(started.manager, "/create_volume", size=100, name="disk-1", keep=True, request="v1")
+    started.post(started.manager, "/attach_volume", vm_id=node["vmid"], volume_id=made["volume_id"], device_name="sdb")
+    assert started.post(started.manager, "/remove_nodes", nodes=json.dumps([node]), disks="true", request="r1") == {}
+    assert started.world.disks() == []
 
 
 def test_volumes_of_others_do_not_exist(started: Any) -> None:

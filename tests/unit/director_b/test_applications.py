@@ -10,7 +10,7 @@ import pytest
 
 from conpaas.core import errors, faults
 from conpaas.core.clouds import base
-from conpaas.director import inventory, models
+from conpaas.director import domains, inventory, models
 from conpaas.director.lifecycle import applications
 
 START_POINTS = [*itertools.product(("record", "create", "wait", "publish"), (faults.BEFORE, faults.AFTER, faults.RECORDED))]
@@ -131,13 +131,16 @@ def test_what_the_cloud_cannot_destroy_stays_recorded_and_free_of_charge(world: 
 
 
 def test_stopping_destroys_everything_and_forgets_the_services(running: Any) -> None:
-    running.life.services.add(running.aid, "helloworld")
+    sid = running.life.services.add(running.aid, "helloworld").sid
+    with running.database.session() as session:
+        domains.claim(session, running.aid, sid, "www.example.org", models.utcnow())
     running.life.stop(running.aid, "ann")
     application = running.application()
     assert (application.status, application.manager_ip, application.manager_vmid) == ("STOPPED", None, None)
     assert (running.vms(), running.machines()) == (set(), [])
     with running.database.reader() as session:
         assert session.query(models.Service).count() == 0
+        assert domains.listing(session) == []
     assert running.balance() == 49
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from conpaas.core import faults
 from conpaas.core.clouds import base
-from conpaas.director import models
+from conpaas.director import domains, models
 from conpaas.director.lifecycle import nodes, parts, services
 
 TWO = [{"role": "web", "cloud": "default"}, {"role": "backend", "cloud": "other"}]
@@ -160,10 +160,14 @@ def test_a_service_that_the_manager_does_not_let_go_keeps_its_record(running: An
 @pytest.mark.parametrize("when", [faults.BEFORE, faults.AFTER, faults.RECORDED])
 def test_removing_a_service_survives_a_crash_anywhere(running: Any, killing: Any, killed: Any, step: str, when: str) -> None:
     sid = running.life.services.add(running.aid, "php").sid
+    with running.database.session() as session:
+        domains.claim(session, running.aid, sid, "www.example.org", models.utcnow())
     with killing(step, when, "remove_service"), pytest.raises(killed):
         remove_service(running, sid)
     running.restart()
     assert (known(running), running.managers.services) == ([], {running.aid: {}})
+    with running.database.reader() as session:
+        assert domains.listing(session) == []
 
 
 def test_requests_of_removed_applications_are_history_only(running: Any) -> None:

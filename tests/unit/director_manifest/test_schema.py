@@ -8,11 +8,12 @@ import re
 from typing import Any
 
 import hypothesis
+import jsonschema
 import pytest
 from hypothesis import strategies
 
 from conpaas.core import data_urls, errors, params, services
-from conpaas.director.manifest import schema
+from conpaas.director.manifest import json_schema, ready_made, schema
 
 REGISTRY = services.Registry.of(
     [
@@ -30,6 +31,11 @@ REGISTRY = services.Registry.of(
         ),
     ]
 )
+
+
+def without_place(text: str) -> str:
+    """A message without its line and column."""
+    return re.sub(r"line \d+, column \d+: ", "", text)
 
 
 def parse(document: Any) -> schema.Manifest:
@@ -107,20 +113,20 @@ def test_a_service_is_not_started_unless_it_says_so() -> None:
 def test_an_error_names_the_field(fields: dict[str, Any], text: str) -> None:
     with pytest.raises(errors.InvalidArgument) as caught:
         parse(service(**fields))
-    assert str(caught.value).startswith(f"{schema.INVALID}: {text}")
+    assert without_place(str(caught.value)).startswith(f"{schema.INVALID}: {text}")
 
 
 def test_a_secret_is_not_in_the_error() -> None:
     with pytest.raises(errors.InvalidArgument) as caught:
         parse(service(Start=1, Password="much too long a password"))
-    assert str(caught.value) == f"{schema.INVALID}: Services[1].Password: the value is not allowed."
+    assert without_place(str(caught.value)) == f"{schema.INVALID}: Services[1].Password: the value is not allowed."
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"Application": "a",\n "Services": [}', f"{schema.INVALID}: line 2, column 15: Expecting value."),
-        ("", f"{schema.INVALID}: line 1, column 1: Expecting value."),
+        ('{"Application": "a",\n "Services": [}', f"{schema.INVALID}: Expecting value."),
+        ("", f"{schema.INVALID}: Expecting value."),
         ("[]", f"{schema.INVALID}: it should be an object with the fields Application and Services."),
         ('{"Services": []}', schema.NO_NAME),
         ('{"Application": "", "Services": []}', schema.NO_NAME),
@@ -140,7 +146,146 @@ def test_a_secret_is_not_in_the_error() -> None:
 def test_what_is_said_about_a_broken_manifest(text: str, said: str) -> None:
     with pytest.raises(errors.InvalidArgument) as caught:
         parse(text)
-    assert str(caught.value).startswith(said)
+    assert without_place(str(caught.value)).startswith(said)
+
+
+LONG = """{
+  "Application": "a\\"b",
+  "Strange": {"deep": [1, {"x": 2}]},
+  "Services": [
+    {"Type": "helloworld", "Start": 7},
+    {"Type": "shop",
+     "StartupInstances": {
+       "web": -1, "db": 1
+     },
+     "Archive": "ftp://example.org/x"
+    },
+    {"ServiceName": "no type"}
+  ]
+}"""
+
+
+def test_everything_wrong_is_told_with_its_line_and_column() -> None:
+    with pytest.raises(schema.Invalid) as caught:
+        parse(LONG)
+    assert [(one.line, one.column, one.field) for one in caught.value.problems] == [
+        (3, 3, "Strange"),
+        (5, 28, "Services[0].Start"),
+        (8, 8, "Services[1].StartupInstances.web"),
+        (8, 19, "Services[1].StartupInstances.db"),
+        (10, 6, "Services[1].Archive"),
+        (12, 5, "Services[2].Type"),
+    ]
+    assert str(caught.value).splitlines()[1] == "line 5, column 28: Services[0].Start: should be 0 or 1, not 7."
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ('{"Application": "a",\n "Services": [}', 2, 15),
+        ('{"Application": "a",\n  "Application": "b"}', 2, 3),
+        ('{"Services":\n\n [NaN]}', 3, 3),
+        ('{"Application": "a", "Services":\n [{"Type": "zope"}]}', 2, 4),
+        ('{"Services": [],\n "Application":\n ""}', 2, 2),
+        ('{"Application": "a", "Services": [],\n "Description": ["\\u0000"]}', 2, 18),
+        ('{"": 1, "Application": "a",\n "Services": []}', 1, 2),
+    ],
+)
+def test_the_place_of_an_error(text: str, line: int, column: int) -> None:
+    with pytest.raises(schema.Invalid) as caught:
+        parse(text)
+    assert (caught.value.problems[0].line, caught.value.problems[0].column) == (line, column)
+
+
+def test_at_most_ten_problems_are_told() -> None:
+    with pytest.raises(schema.Invalid) as caught:
+        parse({"Application": "a", "Services": [{"Type": "shop", "Start": 7}] * 30})
+    assert len(caught.value.problems) == schema.MAX_PROBLEMS
+
+
+def test_what_conpaas_2_said_comes_first_and_the_hint_names_the_place() -> None:
+    with pytest.raises(schema.Invalid) as caught:
+        parse('{"Application": "a", "Services": [\n{"Type": "zope"}, {"Type": "shop", "Start": 7}]}')
+    first, second = str(caught.value).splitlines()
+    assert first == "Service zope does not exists"
+    assert second == "line 2, column 36: Services[1].Start: should be 0 or 1, not 7."
+    assert caught.value.hint == "See Services[0].Type (line 2). There are: helloworld, shop."
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("db", "site"), ""),
+        (("db", "other"), 'Services[0].Bindings[0].service: no other service has the ServiceName "site".'),
+        (("site", "other"), 'Services[0].Bindings[0].service: no other service has the ServiceName "site".'),
+        (("db", "site", "site"), 'Services[0].Bindings[0].service: several services have the ServiceName "site".'),
+    ],
+)
+def test_a_service_is_bound_to_exactly_one_other(names: tuple[str, ...], said: str) -> None:
+    first, *others = names
+    document = {
+        "Application": "a",
+        "Services": [
+            {"Type": "mysql", "ServiceName": first, "Start": 1, "Bindings": [{"service": "site"}]},
+            *({"Type": "php", "ServiceName": name} for name in others),
+        ],
+    }
+    if said:
+        with pytest.raises(schema.Invalid) as caught:
+            schema.parse(json.dumps(document))
+        assert without_place(str(caught.value)) == f"{schema.INVALID}: {said}"
+    else:
+        assert schema.parse(json.dumps(document)).services[0].fields == {"Bindings": [{"service": "site"}]}
+
+
+def test_a_cloud_that_there_is_not_is_told_with_its_place() -> None:
+    def known(name: str) -> None:
+        if name not in ("default", "ec2"):
+            raise errors.NotFound(f"There is no cloud {name}.", hint="There are: default, ec2.")
+
+    text = '{"Application": "a", "Services": [\n{"Type": "shop", "Cloud": "ec2"},\n{"Type": "shop", "Cloud": "moon"}, {"Type": "shop"}]}'
+    with pytest.raises(schema.Invalid) as caught:
+        schema.parse(text, REGISTRY, known)
+    assert str(caught.value) == f"{schema.INVALID}: line 3, column 18: Services[1].Cloud: There is no cloud moon."
+    assert caught.value.hint == "There are: default, ec2."
+
+
+def test_the_json_schema_accepts_what_the_director_accepts_and_knows_every_type() -> None:
+    document = json_schema.document()
+    jsonschema.Draft202012Validator.check_schema(document)
+    validator = jsonschema.Draft202012Validator(document)
+    for text in EXAMPLES.values():
+        validator.validate(json.loads(text))
+    for one in ready_made.catalogue():
+        validator.validate(one.manifest)
+        schema.parse(json.dumps(one.manifest))
+    kinds = {kind["properties"]["Type"]["const"]: kind for kind in document["properties"]["Services"]["items"]["oneOf"]}
+    assert sorted(kinds) == services.registry.available()
+    assert kinds["mysql"]["properties"]["Password"]["running"] is True
+    assert kinds["php"]["properties"]["Archive"]["file"] is True
+    assert set(kinds["php"]["properties"]["StartupInstances"]["properties"]) == {"proxy", "web", "backend"}
+    for wrong in ({"Type": "zope"}, {"Type": "php", "Dump": "https://example.org/x"}, {"Type": "php", "Start": 3}):
+        assert not validator.is_valid({"Application": "a", "Services": [wrong]})
+
+
+# The types of the manifest guide of ConPaaS 2, with the fields that its full example has; what needs a running service runs.
+CLASSIC: tuple[dict[str, Any], ...] = (
+    {"Type": "php", "Start": 0, "Archive": "http://example.org/a.tar.gz", "StartupInstances": {"proxy": "1", "web": "1", "backend": "1"}},
+    {"Type": "java", "Start": 0, "Archive": "http://example.org/p.war", "StartupInstances": {"proxy": "1", "web": "1", "backend": "1"}},
+    {"Type": "mysql", "Start": 1, "Dump": "http://example.org/d.sql", "Password": "contrail123", "StartupInstances": {"mysql": "1"}},
+    {"Type": "generic", "Start": 0, "StartupInstances": {"master": "1"}, "Archive": "http://example.org/c.tar.gz", "StartRole": "*"},
+    {"Type": "helloworld", "Start": 0, "StartupInstances": {"node": "1"}},
+)
+
+
+@pytest.mark.parametrize("fields", CLASSIC, ids=lambda fields: str(fields["Type"]))
+def test_the_fields_of_the_classic_guide(fields: dict[str, Any]) -> None:
+    both = {"ServiceName": "Meaningful name", "Cloud": "default", "StartupScript": "https://example.org/s.sh"}
+    (made,) = schema.parse(json.dumps({"Description": "d", "Application": "a", "Services": [{**both, **fields}]})).services
+    assert (made.name, made.cloud, made.script) == tuple(both.values())
+    assert made.start is bool(fields["Start"])
+    assert made.nodes == {role: 1 for role in fields["StartupInstances"]}
+    assert set(made.fields) == set(fields) & {"Archive", "Dump", "Password"}
 
 
 def test_too_many_services_are_refused() -> None:

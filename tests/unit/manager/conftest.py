@@ -22,6 +22,10 @@ def make() -> testing.Harness:
     return testing.Harness(SERVICES.Manager, SERVICES.Agent, agent_config="WORD = $WORD\n")
 
 
+def make_keeper() -> testing.Harness:
+    return testing.Harness(SERVICES.Keeper, SERVICES.Agent, agent_config="WORD = $WORD\n")
+
+
 @pytest.fixture
 def harness() -> Iterator[testing.Harness]:
     """An application with one service, not started."""

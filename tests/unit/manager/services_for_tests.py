@@ -142,3 +142,21 @@ class Manager(manager.BaseManager):
 
     def keep(self, op: operations.Operation) -> None:
         self.settings["word"] = op.args["word"]
+
+
+class Keeper(Manager):
+    """Its ordinary nodes have a disk that outlives them. Their agents have it in use from the moment they are in service."""
+
+    def get_role_disk(self, role: str) -> int | None:
+        return 50 if role == "node" else None
+
+    def on_start(self, nodes: list[node.ServiceNode]) -> None:
+        for one in nodes:
+            disk = self.kept_disk(one)
+            if disk is not None:
+                if disk not in one.volumes or disk.dev_name is None:
+                    raise errors.OperationFailed(f"{one.id} does not know its disk {disk.vol_name}")
+                self.agents.post(one, "mount", name=disk.vol_name)
+            elif one.role == "node":
+                raise errors.OperationFailed(f"{one.id} has no disk")
+        super().on_start(nodes)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from conpaas import testing
-from conpaas.core import faults, lifecycle, volumes
+from conpaas.core import faults, lifecycle, migration, volumes
 
 from .conftest import SERVICES, make
 
-KINDS = {kind.name: kind for kind in (*lifecycle.KINDS, *volumes.KINDS, SERVICES.SET)}
+KINDS = {kind.name: kind for kind in (*lifecycle.KINDS, *migration.KINDS, *volumes.KINDS, SERVICES.SET)}
 
 
 def start(harness: testing.Harness) -> None:
@@ -40,6 +40,19 @@ def with_dead_node(harness: testing.Harness) -> None:
     harness.kill_node(harness.nodes[0])
 
 
+def move_later(harness: testing.Harness) -> None:
+    harness.migrate_nodes({one.id: "two" for one in harness.nodes[:2]}, delay=5)
+
+
+def moving(harness: testing.Harness) -> None:
+    grown(harness)
+    move_later(harness)
+
+
+def move(harness: testing.Harness) -> None:
+    harness.migrate_nodes({harness.nodes[0].id: "two", harness.nodes[-1].id: "three"})
+
+
 def set_word(harness: testing.Harness) -> None:
     harness.call("set_word", word="moin")
     harness.settle()
@@ -51,6 +64,8 @@ SCENARIOS = {
     "stop_service": (with_volume, lambda harness: harness.stop()),
     "add_nodes": (start, lambda harness: harness.add_nodes({"node": 2, "extra": 1})),
     "remove_nodes": (with_volume, lambda harness: harness.remove_nodes({"node": 1})),
+    "migrate_nodes": (grown, move),
+    "retire_nodes": (moving, lambda harness: harness.pass_time(7)),
     "replace_node": (with_dead_node, lambda harness: harness.pass_time(12)),
     "recover_service": (broken, lambda harness: harness.recover()),
     "remove_service": (with_volume, lambda harness: harness.remove()),
@@ -77,6 +92,20 @@ def test_the_scenario_passes_every_step(name: str) -> None:
     passed = testing.points_of(make, act, prepare)
     expected = [(name, step.name, when) for step in KINDS[name].steps for when in (faults.BEFORE, faults.AFTER, faults.RECORDED)]
     assert passed == expected
+
+
+def test_a_crash_anywhere_in_a_move_with_a_delay_leaves_the_former_nodes_or_the_new_ones() -> None:
+    def check(harness: testing.Harness) -> None:
+        if harness.state == "ERROR":
+            harness.recover()
+        harness.pass_time(60)
+        assert sorted(one.role for one in harness.nodes) == ["extra", "node", "node", "node"]
+        on_two = [one.cloud_name for one in harness.nodes].count("two")
+        assert on_two == (2 if harness.operations()[0].kind == "retire_nodes" else 0)
+        harness.check()
+
+    assert testing.crash_everywhere(make, move_later, grown, check) > 3 * len(migration.MIGRATE.steps)
+    assert testing.crash_everywhere(make, lambda harness: harness.pass_time(7), moving, check) > 3 * len(migration.RETIRE.steps)
 
 
 def test_nodes_are_not_asked_for_twice() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import pathlib
 import subprocess
 import sys
@@ -285,3 +286,17 @@ def test_a_fan_out_ends_in_time() -> None:
     assert isinstance(result, TimeoutError)
     held.set()
     pool.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (errors.OperationFailed("php-fpm refuses it"), "php-fpm refuses it"),
+        (ValueError("x"), "ValueError: x"),
+        (ValueError(), "ValueError"),
+        (OSError(errno.ENOSPC, "No space left on device", "/var/code"), "There is no room left on the disk for /var/code."),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "There is no room left on the disk."),
+    ],
+)
+def test_what_history_says_of_a_failure(error: Exception, text: str) -> None:
+    assert operations.describe(error) == text

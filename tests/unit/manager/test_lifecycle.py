@@ -189,11 +189,11 @@ def test_stopall_stops_what_runs(running: testing.Harness) -> None:
 def test_operations_tell_how_far_they_are(running: testing.Harness) -> None:
     begun = running.call("add_nodes", 0, service_id=1, nodes={"node": 1}, cloud="default")["operation"]
     told = running.call("get_operation", 0, operationId=begun)["operation"]
-    assert (told["status"], [step["status"] for step in told["steps"]]) == ("RUNNING", ["PENDING"] * 3)
+    assert (told["status"], [step["status"] for step in told["steps"]]) == ("RUNNING", ["PENDING"] * 4)
     running.settle()
     told = running.call("get_operation", 0, operationId=begun)["operation"]
-    assert (told["status"], told["requester"], told["service_id"]) == ("DONE", "user of user 1 application 0", 1)
-    assert [(step["name"], step["status"]) for step in told["steps"]] == [("request", "DONE"), ("record", "DONE"), ("join", "DONE")]
+    assert (told["status"], told["requester"], told["service_id"]) == ("DONE", "user 1", 1)
+    assert [(step["name"], step["status"]) for step in told["steps"]] == [(name, "DONE") for name in ("request", "record", "disks", "join")]
     assert [note["text"] for note in told["notes"]] == ["Asking for 1 node (1 node)", "Got iaasi-0002"]
     assert [op["kind"] for op in running.call("list_operations")["operations"]] == ["add_nodes", "start_service"]
     assert [op["kind"] for op in running.call("list_operations", 0)["operations"]] == ["add_nodes", "start_service", "add_service"]

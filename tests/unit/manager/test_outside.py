@@ -6,13 +6,14 @@ import json
 import pathlib
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from conpaas import testing
-from conpaas.core import agents, callbacker, errors, faults, node, services
+from conpaas.core import agents, callbacker, errors, faults, misc, node, services
 from conpaas.testing import simulation
 
 NODE = {"vmid": "i-1", "ip": "10.0.0.1", "private_ip": "10.0.0.2", "cloud_name": "iaas", "weight_backend": 100, "role": "node"}
@@ -148,6 +149,21 @@ def test_volumes_and_the_rest() -> None:
     assert len(set(keys)) == 5
 
 
+def test_kept_volumes_are_asked_for_by_name() -> None:
+    made, client = asking({"volume_id": "v"}, {})
+    made.create_volume("key", 5, "name", "i-1", "iaas", 1, keep=True)
+    made.remove_nodes([node.ServiceNode.from_dict(NODE)], "other", disks=True)
+    assert [fields.get("keep", fields.get("disks")) for _, fields in client.sent] == [True, True]
+
+
+def test_domains_are_claimed_for_a_service_of_the_own_application() -> None:
+    made, client = asking({}, {})
+    made.claim_domain("www.example.org", 2)
+    made.release_domain("www.example.org", 2)
+    fields = {"domain": "www.example.org", "service_id": 2, "app_id": 3}
+    assert client.sent == [("/callback/claim_domain", fields), ("/callback/release_domain", fields)]
+
+
 @pytest.mark.parametrize(
     "call", [lambda made: made.credit(), lambda made: made.list_nodes(), lambda made: made.create_volume("k", 1, "n", "i", "c", 1)]
 )
@@ -276,6 +292,22 @@ def test_fault_points_cost_nothing_until_armed(tmp_path: pathlib.Path) -> None:
     listed.write_text("other k s after\nmanager k s\n")
     file("manager", "k", "s", "after")
     assert listed.read_text() == "other k s after\nmanager k s\n"
+
+
+def test_a_thread_is_held_at_a_fault_point_until_somebody_lets_it_go(tmp_path: pathlib.Path) -> None:
+    listed = tmp_path / "faults"
+    listed.write_text("manager k s before hold\nmanager k s before later\n")
+    file = faults.FaultFile(listed)
+    held = threading.Thread(target=file, args=("manager", "k", "s", "before"))
+    held.start()
+    misc.wait_until(faults.held_file(listed).exists, timeout=10, what="that the thread is held")
+    assert faults.held_file(listed).read_text() == "manager k s before\n"
+    file("manager", "k", "s", "after")
+    file("manager", "k", "s", "before")
+    assert (held.is_alive(), listed.read_text()) == (True, "manager k s before later\n")
+    faults.held_file(listed).unlink()
+    held.join(10)
+    assert not held.is_alive()
 
 
 def test_nodes_and_volumes_keep_their_shapes() -> None:

@@ -10,13 +10,13 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from conpaas import testing
-from conpaas.core import errors, faults, lifecycle, manager, states, volumes
+from conpaas.core import errors, faults, lifecycle, manager, migration, states, volumes
 from conpaas.core.operations import OperationStatus
 from conpaas.core.state import records
 
-from .conftest import SERVICES, make
+from .conftest import SERVICES, make, make_keeper
 
-KINDS = (*lifecycle.KINDS, *volumes.KINDS, SERVICES.SET)
+KINDS = (*lifecycle.KINDS, *migration.KINDS, *volumes.KINDS, SERVICES.SET)
 POINTS = [(kind.name, step.name, when) for kind in KINDS for step in kind.steps for when in faults.WHENS]
 METHODS = ["create_nodes", "remove_nodes", "create_volume", "attach_volume", "detach_volume", "destroy_volume", "list_nodes", "credit"]
 AGENT_TROUBLE = ["start", "stop", "listen", "mount", "unmount"]
@@ -25,9 +25,11 @@ AGENT_TROUBLE = ["start", "stop", "listen", "mount", "unmount"]
 class Application(stateful.RuleBasedStateMachine):
     """One service under random treatment."""
 
+    make = staticmethod(make)
+
     @stateful.initialize()
     def begin(self) -> None:
-        self.harness = make()
+        self.harness = self.make()
         self.names = 0
 
     def teardown(self) -> None:
@@ -52,6 +54,7 @@ class Application(stateful.RuleBasedStateMachine):
             one.recover()
         one.pass_time(1500, step=60)
         one.check()
+        assert one.manager.departures == []
         one.remove()
         one.check()
         assert one.director.machines == {}
@@ -90,6 +93,15 @@ class Application(stateful.RuleBasedStateMachine):
         if nodes:
             self.ask("remove_nodes", service_id=1, nodeIds=[nodes[number % len(nodes)].id])
 
+    @stateful.rule(
+        numbers=st.lists(st.integers(0, 5), min_size=1, max_size=3), to=st.sampled_from(["iaas", "two"]), delay=st.sampled_from([0, 20])
+    )
+    def migrate(self, numbers: list[int], to: str, delay: int) -> None:
+        nodes = self.harness.nodes
+        chosen = {nodes[number % len(nodes)].id: to for number in numbers} if nodes else {}
+        if chosen:
+            self.survive(lambda: self.harness.migrate_nodes(chosen, delay))
+
     @stateful.rule()
     def recover(self) -> None:
         self.ask("recover_service", service_id=1)
@@ -107,7 +119,7 @@ class Application(stateful.RuleBasedStateMachine):
         if known:
             self.ask("delete_volume", volumeName=known[number % len(known)])
 
-    @stateful.rule(word=st.text("ab", max_size=3))
+    @stateful.rule(word=st.text("ab", min_size=1, max_size=3))
     def set_word(self, word: str) -> None:
         def act() -> None:
             self.harness.call("set_word", word=word)
@@ -183,13 +195,32 @@ class Application(stateful.RuleBasedStateMachine):
         assert set(one.director.machines) <= set(on_record), "a machine is on nobody's record"
         volume_ids = {record.vol_id for record in store.volumes.all()}
         with_nodes = {volume.vol_id for machine in one.director.machines.values() for volume in machine.node.volumes}
-        assert set(one.director.disks) <= volume_ids | with_nodes, "a volume is on nobody's record"
+        kept = {record.vol_id for record in store.disks.all(1)}
+        assert set(one.director.disks) - one.director.ending() <= volume_ids | with_nodes | kept, "a volume is on nobody's record"
 
 
-Application.TestCase.settings = hypothesis.settings(
+class Keeper(Application):
+    """The same with disks that outlive their nodes: those of lost nodes are never destroyed while the service is there."""
+
+    make = staticmethod(make_keeper)
+
+    @stateful.rule()
+    def cling(self) -> None:
+        self.harness.director.cling()
+
+    @stateful.rule()
+    def let_go(self) -> None:
+        self.harness.director.no_more_trouble()
+
+
+Application.TestCase.settings = Keeper.TestCase.settings = hypothesis.settings(
     max_examples=40, stateful_step_count=30, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
 )
 
 
 class TestApplication(Application.TestCase):  # type: ignore[name-defined, misc]
+    """The machine above, as a test."""
+
+
+class TestKeeper(Keeper.TestCase):  # type: ignore[name-defined, misc]
     """The machine above, as a test."""

@@ -90,6 +90,41 @@ def test_an_older_file_is_brought_forward(opened: store.Store, monkeypatch: pyte
     second.close()
 
 
+def test_a_file_from_before_kept_disks_is_brought_forward(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        former = database.Database(tmp_path / "state.db")
+        former.execute("INSERT INTO services (id, type, state, stable_state, created) VALUES (1, 'php', 'RUNNING', 'RUNNING', 1.0)")
+        former.close()
+    second = store.Store(tmp_path / "state.db")
+    assert (second.services.get(1).type, second.disks.all(1)) == ("php", [])
+    second.close()
+
+
+def test_kept_disks_are_there_after_reopening(opened: store.Store) -> None:
+    service = opened.services.create("mysql")
+    one, other = nodes(2, "db")
+    opened.nodes.add(service, [one, other])
+    for target in (one, other):
+        opened.disks.reserve(service, "op", target, 50, "sdb")
+    opened.disks.set_asked(1)
+    opened.disks.set_vol_id(1, "vol-1")
+    opened.nodes.set_volumes(service, one.id, [node.ServiceVolume("disk-1", 50, "vol-1", one.id, "sdb", "iaas")])
+    opened.disks.give_up(2, 7.0)
+    opened.disks.give_up(2, 8.0)
+    second = again(opened)
+    first, spare = second.disks.all(service)
+    assert (first.name, first.key, first.vmid, first.asked, first.vol_id) == ("disk-1", "op-disk-1", "i-0", True, "vol-1")
+    assert first.as_volume() in second.nodes.members(service)[0].volumes
+    assert (spare.node_id, spare.dev_name, spare.former, spare.spare_since, spare.role) == (None, None, other.id, 7.0, "db")
+    second.disks.remove(2)
+    second.disks.reserve(service, "op", other, 50, "sdb")
+    assert [record.number for record in second.disks.all(service)] == [1, 3], "numbers are never used twice"
+    second.services.remove(service)
+    assert second.disks.all(service) == []
+    second.close()
+
+
 def test_a_damaged_file_is_named(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "state.db"
     path.write_bytes(b"no database" * 1000)

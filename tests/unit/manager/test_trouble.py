@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conpaas import testing
-from conpaas.core import errors, lifecycle, manager, volumes
+from conpaas.core import devices, errors, lifecycle, manager, volumes
 from conpaas.core.operations import OperationStatus, State
 
 
@@ -158,6 +158,7 @@ def test_volumes_are_made_and_deleted(running: testing.Harness) -> None:
                 "vm_id": one.id,
                 "dev_name": "sdb",
                 "cloud": "iaas",
+                "kept": False,
                 "service_id": 1,
                 "service_name": "service",
             }
@@ -258,9 +259,9 @@ def test_devices_of_volumes_made_with_nodes_are_seen(running: testing.Harness) -
 
 
 def test_devices_end_at_z() -> None:
-    assert volumes.free_device("sdb", ["sdb", "/dev/sdc", None]) == "sdd"
+    assert devices.free("sdb", ["sdb", "/dev/sdc", None]) == "sdd"
     with pytest.raises(errors.InvalidArgument, match="All devices of the node from sdy to sdz are in use"):
-        volumes.free_device("sdy", ["sdy", "sdz"])
+        devices.free("sdy", ["sdy", "sdz"])
 
 
 def test_volumes_of_removed_nodes_are_forgotten(running: testing.Harness) -> None:

@@ -61,7 +61,7 @@ def test_a_long_log_is_cut_to_its_end(base: agent.BaseAgent, monkeypatch: pytest
         "",
     ],
 )
-def test_no_other_file_can_be_read(base: agent.BaseAgent, name: str):
+def test_no_other_file_can_be_read(base: agent.BaseAgent, name: str):  # D7
     (base.paths.certs / "key.pem").write_text("secret")
     base.paths.log_file.write_text("log")
     assert "Failed to read log file" in str(call(base, "get_log", filename=name))

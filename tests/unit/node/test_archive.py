@@ -8,6 +8,7 @@ import io
 import lzma
 import os
 import pathlib
+import shutil
 import stat
 import struct
 import tarfile
@@ -134,7 +135,7 @@ def test_a_tar_whose_first_name_begins_like_a_zip(place: pathlib.Path):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_only_the_execute_bit_survives(place: pathlib.Path, form: str):
+def test_only_the_execute_bit_survives(place: pathlib.Path, form: str):  # D1
     unpack(place, packed([("run", "file", b"#!/bin/sh")], form, mode=0o6777))
     assert stat.S_IMODE((place / "target" / "run").stat().st_mode) == 0o755
     unpack(place, packed([("data", "file", b"x")], form, mode=0o2666))
@@ -150,7 +151,7 @@ def test_hard_links_share_one_file(place: pathlib.Path):
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "\\windows", "C:\\x", "../up", "a/../../up", "a/..", "a\\..\\b"])
 @pytest.mark.parametrize("form", FORMATS)
-def test_names_that_leave_the_tree(place: pathlib.Path, form: str, name: str):
+def test_names_that_leave_the_tree(place: pathlib.Path, form: str, name: str):  # D1
     refuse(place, packed([("good", "file", b"x"), (name, "file", b"x")], form), errors.InvalidArgument, archive.ABSOLUTE_NAME)
 
 
@@ -170,7 +171,7 @@ def test_names_that_leave_the_tree(place: pathlib.Path, form: str, name: str):
     ],
 )
 @pytest.mark.parametrize("form", ["tar", "zip"])
-def test_links_that_leave_the_tree(place: pathlib.Path, form: str, links: list[tuple[str, str]]):
+def test_links_that_leave_the_tree(place: pathlib.Path, form: str, links: list[tuple[str, str]]):  # D1
     refuse(place, packed([(name, "symlink", target) for name, target in links], form), errors.InvalidArgument)
 
 
@@ -206,7 +207,7 @@ def test_members_that_contradict_each_other(place: pathlib.Path, members: Member
 
 
 @pytest.mark.parametrize(("form", "kind"), [("tar", "fifo"), ("tar", "char"), ("tar", "block"), ("zip", "fifo"), ("zip", "char")])
-def test_devices_and_pipes(place: pathlib.Path, form: str, kind: str):
+def test_devices_and_pipes(place: pathlib.Path, form: str, kind: str):  # D1
     refuse(place, packed([("dev", kind, "")], form), errors.InvalidArgument, "neither a file, a directory nor a link")
 
 
@@ -235,7 +236,7 @@ def test_encrypted_zip(place: pathlib.Path):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_limits(place: pathlib.Path, form: str):
+def test_limits(place: pathlib.Path, form: str):  # D1
     limits = archive.Limits(max_bytes=100_000, max_members=20, max_name=100, max_depth=8)
     refuse(place, packed([("zeros", "file", bytes(100_001))], form), errors.TooLarge, "more than 100000 bytes", limits)
     refuse(place, packed([(f"f{number}", "file", bytes(10_000)) for number in range(11)], form), errors.TooLarge, "100000", limits)
@@ -298,6 +299,17 @@ def test_what_a_crash_left_is_swept_and_the_old_tree_put_back(place: pathlib.Pat
 def test_where_names_cannot_be_swapped_the_tree_is_replaced_all_the_same(place: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(archive, "_exchange", lambda *_: False)
     assert unpack(place, tar([("new", "file", b"x")])) == {"new": b"x"}
+
+
+def test_room_on_the_disk_may_be_kept_for_others(place: pathlib.Path):
+    archive_file = place / "a.tar.gz"
+    archive_file.write_bytes(packed([("a", "file", b"x" * 1000)], "tar.gz"))
+    free = shutil.disk_usage(place).free
+    with pytest.raises(errors.StorageFull, match="no room on the disk to unpack"):
+        archive.unpack(archive_file, place / "full", reserve=2 * free)
+    assert not (place / "full").exists()
+    archive.unpack(archive_file, place / "fits", reserve=1)
+    assert (place / "fits" / "a").read_bytes() == b"x" * 1000
 
 
 def test_a_full_disk_is_told_as_such(place: pathlib.Path, monkeypatch: pytest.MonkeyPatch):

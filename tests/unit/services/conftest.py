@@ -75,5 +75,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(runs.Run, "alive", property(lambda run: bool(run.note("started")) and not run.note("end")))
     monkeypatch.setattr(runs.Run, "end", end)
     monkeypatch.setattr(cluster, "_PATIENCE", 0.0)
+    monkeypatch.setattr(cluster, "_PARTING_PATIENCE", 0.0)
     monkeypatch.setattr(generic_manager, "_START_PATIENCE", 0.0)
+    monkeypatch.setattr(generic_manager, "_VOLUME_PATIENCE", 0.0)
     return made

@@ -91,6 +91,38 @@ class TestMembership:
         ended = generic.call("get_run", run=run)["run"]["nodes"][victim.id]
         assert (ended["signal"], ended["ended_by"]) == ("SIGTERM", "interrupt")
 
+    def test_the_master_moves_and_its_heir_becomes_the_master(self, generic: harness.Harness) -> None:
+        generic.start()
+        generic.add_nodes({"node": 1})
+        generic.migrate_nodes({generic.nodes[0].id: "two"})
+        assert [(one.role, one.cloud_name) for one in generic.nodes] == [("node", "iaas"), ("master", "two")]
+        assert all(sorted(members_at(generic, one)) == sorted(as_listed(generic)) for one in generic.nodes)
+        generic.check()
+
+    def test_there_is_one_master_while_it_moves_with_a_delay(self, generic: harness.Harness) -> None:
+        generic.start()
+        generic.migrate_nodes({generic.nodes[0].id: "two"}, delay=30)
+        assert [one.role for one in generic.nodes] == ["master", "node"]
+        generic.pass_time(35)
+        assert [(one.role, one.cloud_name) for one in generic.nodes] == [("master", "two")]
+        generic.check()
+
+    def test_the_heir_of_a_master_that_is_lost_becomes_the_master(self, generic: harness.Harness) -> None:
+        generic.start()
+        generic.migrate_nodes({generic.nodes[0].id: "two"}, delay=600)
+        generic.kill_node(generic.nodes[0])
+        generic.pass_time(20)
+        assert [(one.role, one.cloud_name) for one in generic.nodes] == [("master", "two")]
+        generic.check()
+
+    def test_a_master_that_cannot_leave_stays_the_only_one(self, generic: harness.Harness) -> None:
+        generic.start()
+        generic.fail_at("migrate_nodes", "leave", "after")
+        with pytest.raises(errors.OperationFailed):
+            generic.migrate_nodes({generic.nodes[0].id: "two"})
+        assert [(one.role, one.cloud_name) for one in generic.nodes] == [("master", "iaas")]
+        generic.check()
+
     def test_a_lost_master_is_replaced_by_a_master(self, generic: harness.Harness) -> None:
         generic.start()
         generic.add_nodes({"node": 1})

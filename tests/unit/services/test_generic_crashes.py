@@ -43,7 +43,15 @@ def execute(made: harness.Harness) -> None:
     made.settle()
 
 
+def moving(made: harness.Harness) -> None:
+    grown(made)
+    made.migrate_nodes({made.nodes[0].id: "two"}, delay=5)
+
+
 ACTIONS = {
+    "move all": (lambda made: made.migrate_nodes({one.id: "two" for one in made.nodes}), grown),
+    "move the master": (moving, None),
+    "the master leaves": (lambda made: made.pass_time(8), moving),
     "start": (lambda made: made.start(), None),
     "add_nodes": (lambda made: made.add_nodes({"node": 1}), running),
     "remove_nodes": (lambda made: made.remove_nodes({"node": 1}), grown),

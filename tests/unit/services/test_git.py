@@ -61,7 +61,7 @@ def test_a_repository_that_was_never_made_has_no_push(tmp_path: pathlib.Path) ->
     assert git.Repository(tmp_path / "absent").pushed() is None
 
 
-def test_a_push_is_remembered_with_its_subject(repository: git.Repository, clone: Clone) -> None:
+def test_a_push_is_remembered_with_its_subject(repository: git.Repository, clone: Clone) -> None:  # D25
     revision = clone.commit("First line\n\nSecond \x07", **{"1__run.sh": "echo"})
     run_git(clone.directory, "push", "-q", "origin", "HEAD:master")
     repository.note_push(revision)
@@ -147,7 +147,7 @@ def test_git_over_ssh_reaches_the_one_repository(asked: str) -> None:
         "scp -t /tmp",
     ],
 )
-def test_nothing_else_is_possible_over_ssh(asked: str) -> None:
+def test_nothing_else_is_possible_over_ssh(asked: str) -> None:  # D6, D7
     with pytest.raises(errors.Forbidden):
         git.served_command(asked, pathlib.Path("/data/git/code"))
 

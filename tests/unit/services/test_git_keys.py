@@ -65,7 +65,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("line", HOSTILE)
-def test_hostile_lines_are_refused(ed25519: str, line: str) -> None:
+def test_hostile_lines_are_refused(ed25519: str, line: str) -> None:  # D6
     with pytest.raises(errors.InvalidArgument):
         git_keys.PublicKey.parse(line.format(key=ed25519))
 

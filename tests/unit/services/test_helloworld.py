@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from conpaas.core import errors
+from conpaas.services.helloworld.manager import manager
 from conpaas.testing import crashes, harness
 
 
 @pytest.fixture
-def helloworld() -> Iterator[harness.Harness]:
+def helloworld(monkeypatch: pytest.MonkeyPatch) -> Iterator[harness.Harness]:
+    monkeypatch.setattr(manager, "PATIENCE", 0.0)
     with harness.Harness("helloworld") as made:
         yield made
 

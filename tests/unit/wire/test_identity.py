@@ -214,3 +214,18 @@ def test_the_runtime_does_without_cryptography() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("peer", "text"),
+    [
+        (identity.PeerIdentity("user", uid=7, aid=0), "user 7"),
+        (identity.PeerIdentity("manager", uid=7, aid=3), "manager of application 3 of user 7"),
+        (identity.PeerIdentity("agent", aid=3), "agent of application 3"),
+        (identity.PeerIdentity("director"), "director"),
+        (identity.PeerIdentity("user"), "user"),
+        (identity.PeerIdentity("", uid=7), "a certificate without role of user 7"),
+    ],
+)
+def test_who_somebody_is_reads_well(peer: identity.PeerIdentity, text: str) -> None:
+    assert str(peer) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import pathlib
@@ -59,6 +60,10 @@ class Service(Base):
     @expose.expose("POST")
     def breaks(self) -> None:
         raise ZeroDivisionError("secret detail")
+
+    @expose.expose("POST", params.Param("code", params.Integer()))
+    def fails(self, code: int) -> None:
+        raise OSError(code, "secret detail")
 
     @expose.expose("POST")
     def exits(self) -> None:
@@ -131,6 +136,15 @@ def test_failures_of_our_own_name_an_incident_and_nothing_else(
     assert incident in caplog.text
     assert "Traceback" in caplog.text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_as_such_wherever_it_shows(app: rpc.RpcApplication, code: int) -> None:
+    assert envelope(call(app, "fails", "POST", params={"code": code}))["error"] == "There is no room left on the disk."
+
+
+def test_other_failures_of_the_system_are_failures_of_our_own(app: rpc.RpcApplication) -> None:
+    assert envelope(call(app, "fails", "POST", params={"code": errno.EIO}))["error"].startswith("internal error, incident ")
 
 
 @pytest.mark.parametrize(

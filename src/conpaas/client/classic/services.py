@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from conpaas.client import asking, codeverbs, handles, logfiles, replies
+from conpaas.client import asking, codeverbs, handles, logfiles, moves, replies
 from conpaas.client.classic import line
 from conpaas.core import errors
 
@@ -139,6 +139,17 @@ def _take(*roles: str) -> Verb:
     return Verb(run, " ".join(_counts(roles)), "remove nodes")
 
 
+def _migrate(service: Service, args: line.Arguments) -> None:
+    plan, delay = moves.plan_in(args[0]), line.number(args[1]) if len(args) > 1 else 0
+    service.post("migrate_nodes", migration_plan=plan, delay=delay)
+    later = f" with a delay of {delay} seconds" if delay else ""
+    text = f"Migration of nodes {args[0]} has been successfully started"
+    _say(service, f"{text} for {service.type} service {service.service_id}{later}.")
+
+
+MIGRATE = {"migrate_nodes": Verb(_migrate, "c1:vmid:c2[,c1:vmid:c2]* [delay]", "move nodes to other clouds")}
+
+
 def _counts(roles: Sequence[str]) -> list[str]:
     return ["count"] if roles == ("count",) else [f"{role}s" for role in roles]
 
@@ -232,7 +243,7 @@ def _agent_log(service: Service, args: line.Arguments) -> None:
 def _list_volumes(service: Service, _: line.Arguments) -> None:
     volumes = service.manager.volumes(service.service_id)
     for volume in volumes:
-        _say(service, f"{volume.name}: size {volume.size} MB, attached to {volume.agent}")
+        _say(service, f"{volume.name}: size {volume.size} MB, {f'attached to {volume.agent}' if volume.agent else 'spare'}")
     if not volumes:
         _say(service, "No volumes defined")
 
@@ -329,8 +340,8 @@ def _osd_size(service: Service, args: line.Arguments) -> None:
     _say(service, f"OSD volume size is now {args[0]} MBs.")
 
 
-_WEB = {"add_nodes": _add("backend", "web", "proxy"), "remove_nodes": _take("backend", "web", "proxy"), **CODE}
-_COUNTED = {"add_nodes": _add("count"), "remove_nodes": _take("count")}
+_WEB = {"add_nodes": _add("backend", "web", "proxy"), "remove_nodes": _take("backend", "web", "proxy"), **MIGRATE, **CODE}
+_COUNTED = {"add_nodes": _add("count"), "remove_nodes": _take("count"), **MIGRATE}
 BY_TYPE: dict[str, dict[str, Verb]] = {
     "php": {**_WEB, "toggle_debug": Verb(_toggle_debug, "", "switch the display of PHP errors on or off")},
     "java": _WEB,
@@ -339,6 +350,7 @@ BY_TYPE: dict[str, dict[str, Verb]] = {
         "remove_nodes": _take("mysql"),
         "add_glb_nodes": _add("glb"),
         "remove_glb_nodes": _take("glb"),
+        **MIGRATE,
         "set_password": Verb(_set_password, "[password]", "set the database password"),
         "sqldump": Verb(_dump, "", "dump all databases"),
         "load_dump": Verb(_load_dump, "filename", "load a dump"),
@@ -346,6 +358,7 @@ BY_TYPE: dict[str, dict[str, Verb]] = {
     "xtreemfs": {
         "add_nodes": _add("osd"),
         "remove_nodes": _take("osd"),
+        **MIGRATE,
         "list_volumes": Verb(_xfs_volumes, "", "list volumes"),
         "create_volume": Verb(_xfs_volume("createVolume", "Volume {} created."), "volume", "create a volume"),
         "delete_volume": Verb(_xfs_volume("deleteVolume", "Volume {} deleted."), "volume", "delete a volume"),

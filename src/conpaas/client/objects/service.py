@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from conpaas.client import grammar, handles, logfiles, replies, session
+from conpaas.client import grammar, handles, logfiles, moves, replies, session
 from conpaas.client.objects import application as application_object
 from conpaas.core import errors
 
@@ -31,6 +31,7 @@ def add_common_verbs(group: grammar.Group, service_type: str | None, roles: Mapp
     _add_inspection(group, service_type)
     _add_logs(group, service_type)
     _add_nodes(group, service_type, dict(roles))
+    _add_migration(group, service_type)
 
 
 def _add_listing(group: grammar.Group, service_type: str | None) -> None:
@@ -241,6 +242,31 @@ def _add_nodes(group: grammar.Group, service_type: str | None, roles: dict[str, 
         """List a service's nodes."""
         found = find(run, app_name_or_id, serv_name_or_id, service_type)
         run.out.table(NODE_COLUMNS, node_rows(run, found), "No existing nodes.")
+
+
+def _add_migration(group: grammar.Group, service_type: str | None) -> None:
+    app, srv = grammar.application_argument(), grammar.service_argument(service_type)
+    plan = grammar.argument("plan", metavar=moves.METAVAR, description="Node VMID moves from cloud FROM to cloud TO.")
+    delay = grammar.option(
+        "-d", "--delay", type=int, default=0, metavar="SECONDS", help="Let the former nodes serve so much longer, a day at most."
+    )
+
+    @group.verb("migrate_nodes", app, srv, plan, delay)
+    def migrate_nodes(run: session.Session, app_name_or_id: str, serv_name_or_id: str, plan: str, delay: int) -> None:
+        """Move nodes of a running service to other clouds and wait until that is done.
+
+        New nodes take over first, the former ones leave then; with a delay they leave that much later, and nobody waits for it. In place of
+        a VM's id, that of the node may be given as list_nodes shows it.
+        """
+        wanted = moves.plan_in(plan)
+        found = find(run, app_name_or_id, serv_name_or_id, service_type)
+        for cloud in {move["to_cloud"] for move in wanted}:
+            run.cloud(cloud)
+        run.confirm(f"Move {len(wanted)} nodes of service '{found.name}' of application '{found.app_name}'?")
+        sentence = f"Migrating nodes {moves.in_words(wanted)} for service {found.service_id} of application {found.app_id}"
+        found.change(sentence, lambda: found.post("migrate_nodes", migration_plan=wanted, delay=delay))
+        if delay:
+            run.out.note(f"The former nodes serve for {delay} seconds more and leave then.")
 
 
 def _wanted_nodes(given: Mapping[str, int], roles: Mapping[str, int]) -> dict[str, int]:

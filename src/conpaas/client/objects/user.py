@@ -38,17 +38,37 @@ def create(run: session.Session, username: str, **details: Any) -> None:
     run.out.show(f"User '{username}' created successfully.", {"username": username})
 
 
-@group.verb("create_free", *_DETAILS, account_object.FINGERPRINT)
-def create_free(run: session.Session, username: str, fingerprint: str | None, **details: Any) -> None:
+_INVITATION = grammar.option("--invitation", default="", help="Token of an invitation, where the Director wants one.")
+
+
+@group.verb("create_free", *_DETAILS, _INVITATION, account_object.FINGERPRINT)
+def create_free(run: session.Session, username: str, fingerprint: str | None, invitation: str, **details: Any) -> None:
     """Register a user with the Director, if it lets people register."""
     email, secret = _complete(run, details)
+    fields = {name: details[name] for name in ("fname", "lname", "affiliation", "credit")}
+    if invitation:
+        fields["invitation"] = invitation
+    with _as_nobody(run, fingerprint) as director:
+        made = director.new_user({"username": username, "email": email, "password": secret, **fields})
+    unconfirmed = bool(made.get("unconfirmed"))
+    more = f" It works once you have followed what the message to {email} says." if unconfirmed else ""
+    run.out.show(f"User '{username}' created successfully.{more}", {"username": username, "unconfirmed": unconfirmed})
+
+
+@group.verb("confirm_email", grammar.argument("token"), account_object.FINGERPRINT)
+def confirm_email(run: session.Session, token: str, fingerprint: str | None) -> None:
+    """Confirm an e-mail address with the token of the message that was sent to it."""
+    with _as_nobody(run, fingerprint) as director:
+        username = director.confirm_email(token)
+    run.out.show(f"The e-mail address of user '{username}' is confirmed.", {"username": username})
+
+
+def _as_nobody(run: session.Session, fingerprint: str | None) -> api.Director:
+    """The Director, asked without a certificate; its CA is compared with the fingerprint if it is not known yet."""
     store = certificates.Store(run.settings.directory)
     if fingerprint is not None or not store.ca.is_file():
         store.pin(account.trusted_ca(run, fingerprint))
-    fields = {name: details[name] for name in ("fname", "lname", "affiliation", "credit")}
-    with api.Director(run.settings.url, api.Identity(store.ca, None)) as director:
-        director.new_user({"username": username, "email": email, "password": secret, **fields})
-    run.out.show(f"User '{username}' created successfully.", {"username": username})
+    return api.Director(run.settings.url, api.Identity(store.ca, None))
 
 
 def _complete(run: session.Session, details: dict[str, Any]) -> tuple[str, str]:
@@ -80,6 +100,14 @@ def get_credit(run: session.Session) -> None:
     """Print the credit you have left."""
     credit = run.director.credit()
     run.out.show(str(credit), {"credit": credit})
+
+
+@group.verb("get_quota")
+def get_quota(run: session.Session) -> None:
+    """Print how many VMs, applications and MB of volumes you have, and may have."""
+    quota = run.director.quota()
+    lines = [f"{name}\t{used}\t{'no limit' if limit is None else limit}" for name, (used, limit) in quota.items()]
+    run.out.show("\n".join(lines), {name: {"used": used, "limit": limit} for name, (used, limit) in quota.items()})
 
 
 REMOTE = grammar.option("--remote", is_flag=True, help="Ask the Director, as an operator, instead of its database on this host.")

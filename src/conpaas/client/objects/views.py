@@ -194,7 +194,12 @@ def logs(name: str) -> grammar.Verb:
         grammar.application_argument(),
         _optional_service(),
         grammar.option("--agent", metavar="AGENT_ID", help="The log of this node instead of the manager's."),
-        grammar.option("--file", "filename", metavar="NAME", help="One of the agent's logs (see list_agent_logs)."),
+        grammar.option(
+            "--file",
+            "filename",
+            metavar="NAME",
+            help="A log of the nodes (see list_agent_logs) or part of its name, such as access; without --agent, of all nodes.",
+        ),
         grammar.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C."),
         grammar.option("-n", "--tail", type=int, metavar="N", help="Only the last N lines."),
     ]
@@ -210,13 +215,29 @@ def _logs(
     follow: bool,
     tail: int | None,
 ) -> None:
-    if filename and not agent:
-        raise errors.InvalidArgument("--file names a log of an agent; say which one with --agent.")
     if tail is not None and tail < 0:
         raise errors.InvalidArgument(f"Invalid number of lines {tail}.")
     found = find(run, app_name_or_id, serv_name_or_id)
-    source = logfiles.Source(found.manager, found.service_id, agent, filename)
+    sources = _sources(found, agent, filename)
     if run.out.form == "json" and not follow:
-        run.out.json({"log": logfiles.tail(source, tail)})
-        return
-    logfiles.show(source, run.out, tail, following=follow, clock=run.clock)
+        logs = [{"agent": one.agent, "filename": one.filename, "log": logfiles.tail(one, tail)} for one in sources]
+        run.out.json({"log": logs[0]["log"]} if len(logs) == 1 else {"logs": logs})
+    elif len(sources) == 1:
+        logfiles.show(sources[0], run.out, tail, following=follow, clock=run.clock)
+    else:
+        labelled = [(f"{one.agent} {one.filename}", one) for one in sources]
+        logfiles.show_several(labelled, run.out, tail, following=follow, clock=run.clock)
+
+
+def _sources(found: handles.Handle, agent: str | None, filename: str | None) -> list[logfiles.Source]:
+    """The log of the manager, or of a node; with `filename`, those that are called so or, if none is, have that in their names."""
+    if filename is None:
+        return [logfiles.Source(found.manager, found.service_id, agent)]
+    ids = [agent] if agent else list(dict.fromkeys(node_id for _, node_id in found.manager.node_ids(found.service_id)))
+    names = [(node_id, log.filename) for node_id in ids for log in found.manager.node(found.service_id, node_id).logs]
+    fitting = [one for one in names if one[1] == filename] or [one for one in names if filename in one[1]]
+    if not fitting and agent:
+        fitting = [(agent, filename)]  # the manager tells which there are
+    if not fitting:
+        raise errors.NotFound(f"No node of '{found.name}' has a log '{filename}'.", hint="list_agent_logs tells which a node has")
+    return [logfiles.Source(found.manager, found.service_id, node_id, name) for node_id, name in fitting]

@@ -74,7 +74,7 @@ class _Channel:
         self, verb: str, url: str, peer: str, what: str, timeout: float, *, data: Any = None, headers: Mapping[str, str] | None = None
     ) -> requests.Response:
         """Send a request; the body of the response is not read yet. GETs that found no server are tried again."""
-        import requests
+        from conpaas.core.https.lean import requests
 
         attempts = _GET_ATTEMPTS if verb == "GET" else 1
         for attempt in range(attempts):
@@ -101,7 +101,7 @@ class _Channel:
 
 
 def _timed_out(peer: str, what: str, timeout: float, error: Exception) -> errors.Unreachable:
-    import requests
+    from conpaas.core.https.lean import requests
 
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return errors.Unreachable(f"{peer} is not reachable: no connection in time.", peer=peer, method=what)
@@ -293,8 +293,10 @@ def _locate(address: Address) -> tuple[str, str]:
     return f"https://{shown}/", shown
 
 
-def _send_form(channel: _Channel, url: str, peer: str, what: str, timeout: float, form: multipart.FormWriter) -> requests.Response:
-    headers = {"Content-Type": form.content_type, "Content-Length": str(len(form))}
+def _send_form(
+    channel: _Channel, url: str, peer: str, what: str, timeout: float, form: multipart.FormWriter, more: Mapping[str, str] | None = None
+) -> requests.Response:
+    headers = {**(more or {}), "Content-Type": form.content_type, "Content-Length": str(len(form))}
     return channel.send("POST", url, peer, what, timeout, data=form, headers=headers)
 
 
@@ -336,10 +338,17 @@ class DirectorClient:
         self._check(_decoded(body) if body[:1] == b"{" else None, path)
         return body
 
-    def post(self, path: str, fields: Mapping[str, Any] | None = None, files: Files | None = None, timeout: float | None = None) -> Any:
+    def post(
+        self,
+        path: str,
+        fields: Mapping[str, Any] | None = None,
+        files: Files | None = None,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         """The decoded answer to a POST of form fields and files; fields that are None are left out. Never sent twice."""
         form = multipart.FormWriter({name: value for name, value in (fields or {}).items() if value is not None}, files or {})
-        return self._answer(_send_form(self._channel, self._at(path), self._peer, path, timeout or self._read_timeout, form), path)
+        return self._answer(_send_form(self._channel, self._at(path), self._peer, path, timeout or self._read_timeout, form, headers), path)
 
     def _at(self, path: str) -> str:
         return f"{self.url}/{path.lstrip('/')}"

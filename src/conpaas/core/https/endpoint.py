@@ -204,6 +204,8 @@ def send(reply: rpc.RpcReply, start_response: StartResponse) -> Iterable[bytes]:
 def _send_file(download: rpc.FileDownload, start_response: StartResponse) -> Iterable[bytes]:
     try:
         file = download.path.open("rb")
+        if download.remove:
+            download.path.unlink()
     except OSError as error:
         return send(rpc.internal_failure(None, f"download of {download.path}", error), start_response)
     size = os.fstat(file.fileno()).st_size

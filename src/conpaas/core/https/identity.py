@@ -6,14 +6,16 @@ An identity is the subject of a certificate that the deployment's CA signed: `ro
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import ipaddress
+import os
 import pathlib
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from conpaas.core import errors
@@ -28,6 +30,8 @@ ROLE_OID: Final = "2.5.4.72"
 UID_OID: Final = "0.9.2342.19200300.100.1.1"
 SERVICE_LOCATOR_OID: Final = "1.3.6.1.5.5.7.48.1.7"
 COMMON_NAME_OID: Final = "2.5.4.3"
+
+FRONTEND_HINT: Final = "The operator of the Director allows it with TRUST_FRONTEND; the application has to be started anew then."
 
 _FIELD_NAMES: Final = {
     "role": "role",
@@ -65,9 +69,15 @@ class PeerIdentity:
     names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        parts = [self.role or "a certificate without role"]
-        parts += [f"{name} {value}" for name, value in (("of user", self.uid), ("application", self.aid)) if value is not None]
-        return " ".join(parts)
+        """For people: "user 1", "manager of application 2 of user 1"."""
+        text = self.role or "a certificate without role"
+        if self.role == ROLE_USER and self.uid is not None:
+            text += f" {self.uid}"
+        if self.aid:  # users' certificates have application 0, which is none
+            text += f" of application {self.aid}"
+        if self.role != ROLE_USER and self.uid is not None:
+            text += f" of user {self.uid}"
+        return text
 
 
 CallerPolicy = Callable[[PeerIdentity], None]
@@ -161,6 +171,41 @@ class Credentials:
         return _seen_by_peer(self)
 
 
+_IN_MEMORY: Final = pathlib.Path("(held in memory)")
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldCredentials(Credentials):
+    """Credentials that are on no disk: the three texts in PEM."""
+
+    certificate: pathlib.Path = _IN_MEMORY
+    key: pathlib.Path = _IN_MEMORY
+    ca: pathlib.Path = _IN_MEMORY
+    certificate_pem: str = dataclasses.field(default="", repr=False)
+    key_pem: str = dataclasses.field(default="", repr=False)
+    ca_pem: str = dataclasses.field(default="", repr=False)
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Make a TLS context present this certificate and trust this CA; raises ConfigurationError."""
+        try:
+            context.load_verify_locations(cadata=self.ca_pem)
+            with _memory_file(f"{self.certificate_pem}\n{self.key_pem}") as path:
+                context.load_cert_chain(path)
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise errors.ConfigurationError(f"Cannot use this certificate with its key: {error}.") from error
+
+
+@contextlib.contextmanager
+def _memory_file(text: str) -> Iterator[str]:
+    """The path of a file that is in memory only, and gone afterwards: the TLS library reads a key from nothing but a path."""
+    descriptor = os.memfd_create("credentials", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
 def load_ca(context: ssl.SSLContext, ca: pathlib.Path) -> None:
     """Make a TLS context trust one CA file; raises ConfigurationError."""
     try:
@@ -215,7 +260,8 @@ def manager_callers(uid: int, aid: int, allow_frontend: bool = False) -> CallerP
             or (peer.role == ROLE_FRONTEND and allow_frontend)
         )
         if not accepted:
-            raise errors.Forbidden(f"The manager of application {aid} may not be called by {peer}.")
+            hint = FRONTEND_HINT if peer.role == ROLE_FRONTEND else None
+            raise errors.Forbidden(f"The manager of application {aid} may not be called by {peer}.", hint=hint)
 
     return check
 

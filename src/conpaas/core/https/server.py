@@ -8,6 +8,7 @@ server.HttpsServer(("0.0.0.0", 443), wsgi, credentials).serve_forever()
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -34,9 +35,8 @@ class HttpsServer:
         client_certificates: tls.ClientCertificates = "required",
         limits: Limits = DEFAULT,
     ) -> None:
-        self._credentials = credentials
-        self._context = tls.server_context(credentials, client_certificates)
-        self._engine = engine.Engine(bind, wsgi_app, self._context, limits)
+        self._make_context = functools.partial(tls.server_context, credentials, client_certificates)
+        self._engine = engine.Engine(bind, wsgi_app, self._make_context(), limits)
         self._thread: threading.Thread | None = None
 
     @property
@@ -63,8 +63,11 @@ class HttpsServer:
             raise errors.ConfigurationError(f"Cannot listen on {host}:{port}: {error.strerror or error}.") from error
 
     def reload_credentials(self) -> None:
-        """Use renewed certificate files for new connections; raises ConfigurationError and keeps the old ones if they are bad."""
-        self._credentials.load_into(self._context)
+        """Use renewed certificate files for new connections; raises ConfigurationError and keeps the old ones if they are bad.
+
+        The new context takes the place of the old one: OpenSSL forbids changing a context that other threads shake hands with.
+        """
+        self._engine.context = self._make_context()
 
     def stop(self) -> None:
         """Stop listening and close all connections; waits for requests under way, but not long. May be called twice."""

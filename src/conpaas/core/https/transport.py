@@ -6,14 +6,13 @@ import ssl
 import time
 from typing import Any, Final
 
-import requests
-import requests.adapters
 import urllib3.connection
 import urllib3.connectionpool
 
 import conpaas
 from conpaas.core import errors
 from conpaas.core.https import identity
+from conpaas.core.https.lean import requests
 
 IDLE_TIME: Final = 30.0
 """Seconds after which an unused connection is not used again; well below the time after which servers close it."""

@@ -175,7 +175,7 @@ def issue(
     public_key: PublicKey | str | bytes,
     subject: Subject | Mapping[str, object],
     *,
-    days: int = 365,
+    days: float = 365,
     san: Sequence[str] = (),
     usage: str = USAGE_BOTH,
 ) -> str:
@@ -204,7 +204,7 @@ def issue(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: PublicKey, days: int, latest: datetime.datetime | None = None
+    subject: x509.Name, issuer: x509.Name, public_key: PublicKey, days: float, latest: datetime.datetime | None = None
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     end = now + datetime.timedelta(days=days)

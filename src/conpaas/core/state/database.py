@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import pathlib
@@ -151,7 +150,7 @@ class Database:
                 os.posix_fallocate(stream.fileno(), 0, RESERVE_BYTES)
         except OSError as error:
             self._reserve.unlink(missing_ok=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in errors.StorageFull.CODES:
                 raise storage_full(self.path) from error
             raise errors.ConfigurationError(f"The file {self._reserve} cannot be written: {error.strerror}.") from error
 

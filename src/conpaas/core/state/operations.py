@@ -64,11 +64,13 @@ class SqliteOperationStore:
         self._db.with_reserve(write)
 
     def finish(self, op: operations.Operation, kind: operations.OperationKind) -> None:
+        args = {name: value for name, value in op.args.items() if name not in kind.secrets}
+
         def write() -> None:
             with self._db.transaction():
                 self._db.execute(
-                    "UPDATE operations SET status = ?, error = ?, data = ?, finished = ? WHERE id = ?",
-                    *(str(op.status), op.error, json.dumps(op.data), op.finished, op.id),
+                    "UPDATE operations SET status = ?, error = ?, args = ?, data = ?, finished = ? WHERE id = ?",
+                    *(str(op.status), op.error, json.dumps(args), json.dumps(op.data), op.finished, op.id),
                 )
                 self._settle(op, kind)
                 self._forget_old(op.target)

@@ -7,7 +7,7 @@ import enum
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from conpaas.core import errors, node, states
@@ -55,6 +55,15 @@ class LogEntry:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Departure:
+    """A node that another one, its heir, has taken the place of; it leaves at a time, in seconds since the epoch."""
+
+    node_id: str
+    at: float
+    heir: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +135,7 @@ class Services:
                 "DELETE FROM state_log WHERE service_id = ?",
                 "DELETE FROM code_versions WHERE service_id = ?",
                 "DELETE FROM volumes WHERE service_id = ?",
+                "DELETE FROM disks WHERE service_id = ?",
                 "DELETE FROM scripts WHERE service_id = ?",
             ):
                 self._db.execute(statement, service_id)
@@ -211,9 +221,10 @@ class Nodes:
             self._members.clear()
 
     def remove(self, service_id: int, ids: Iterable[str]) -> None:
-        """Forget nodes and the volumes on them. Idempotent."""
+        """Forget nodes and the volumes on them; a node whose heir is forgotten no longer leaves. Idempotent."""
         keys = [(service_id, key) for key in ids]
         with self._db.transaction():
+            self._db.execute_many("UPDATE nodes SET leaves_at = NULL, heir = NULL WHERE service_id = ? AND heir = ?", keys)
             self._db.execute_many("DELETE FROM nodes WHERE service_id = ? AND id = ?", keys)
             self._db.execute_many("DELETE FROM volumes WHERE service_id = ? AND node_id = ?", keys)
             self._members.pop(service_id, None)
@@ -228,6 +239,45 @@ class Nodes:
         with self._db.transaction():
             self._db.execute_many("UPDATE nodes SET status = ? WHERE service_id = ? AND id = ?", [(status, service_id, key) for key in ids])
             self._members.pop(service_id, None)
+
+    def set_role(self, service_id: int, node_id: str, role: str) -> None:
+        """Give a node, and the disk it has, another role. Idempotent; ignored for a node that is not on record."""
+        with self._db.transaction():
+            self._change(service_id, node_id, role=role)
+            self._db.execute("UPDATE disks SET role = ? WHERE service_id = ? AND node_id = ?", role, service_id, node_id)
+
+    def set_volumes(self, service_id: int, node_id: str, volumes: Iterable[node.ServiceVolume]) -> None:
+        """Note which volumes a node has. Idempotent; ignored for a node that is not on record."""
+        self._change(service_id, node_id, volumes=tuple(volumes))
+
+    def _change(self, service_id: int, node_id: str, **changes: Any) -> None:
+        with self._db.transaction():
+            row = self._db.row("SELECT content FROM nodes WHERE service_id = ? AND id = ?", service_id, node_id)
+            if row is None:
+                return
+            changed = dataclasses.replace(node.ServiceNode.from_dict(json.loads(row["content"])), **changes)
+            content = json.dumps(changed.to_dict())
+            self._db.execute(
+                "UPDATE nodes SET role = ?, content = ? WHERE service_id = ? AND id = ?", changed.role, content, service_id, node_id
+            )
+            self._members.pop(service_id, None)
+
+    def set_departures(self, service_id: int, heirs: Mapping[str, str], at: float | None) -> None:
+        """Have nodes leave at a time (None: not at all), each when its heir has taken its place; `heirs` by node id. Idempotent."""
+        rows = [(at, heir if at is not None else None, service_id, key) for key, heir in heirs.items()]
+        self._db.execute_many("UPDATE nodes SET leaves_at = ?, heir = ? WHERE service_id = ? AND id = ?", rows)
+
+    def set_heirs(self, service_id: int, successors: Mapping[str, str]) -> None:
+        """Have the heirs of nodes that leave replaced by others: the new one's id by the former's. Idempotent."""
+        rows = [(heir, service_id, former) for former, heir in successors.items()]
+        self._db.execute_many("UPDATE nodes SET heir = ? WHERE service_id = ? AND heir = ?", rows)
+
+    def departures(self) -> dict[int, list[Departure]]:
+        """Per service, the nodes that are to leave, whatever their status; oldest first."""
+        found: dict[int, list[Departure]] = {}
+        for row in self._db.rows("SELECT service_id, id, leaves_at, heir FROM nodes WHERE leaves_at IS NOT NULL ORDER BY seq"):
+            found.setdefault(row["service_id"], []).append(Departure(row["id"], row["leaves_at"], row["heir"]))
+        return found
 
     def members(self, service_id: int) -> tuple[node.ServiceNode, ...]:
         """The nodes in service, oldest first."""

@@ -95,5 +95,28 @@ CREATE TABLE code_versions (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1,)
+VERSION_2 = """
+CREATE TABLE disks (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    service_id INTEGER NOT NULL,
+    role TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    cloud TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    asked INTEGER NOT NULL DEFAULT 0,
+    vol_id TEXT,
+    node_id TEXT UNIQUE,
+    dev_name TEXT,
+    former TEXT,
+    spare_since REAL
+);
+CREATE INDEX disks_of_service ON disks (service_id);
+"""
+
+VERSION_3 = """
+ALTER TABLE nodes ADD COLUMN leaves_at REAL;
+ALTER TABLE nodes ADD COLUMN heir TEXT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3)
 """Scripts in order; the file's `user_version` counts those applied. Add to the end, never change one that was released."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from conpaas.core import states
-from conpaas.core.state import database, operations, records, settings
+from conpaas.core.state import database, disks, operations, records, settings
 
 APPLICATION = 0
 """The service id of the application manager itself."""
@@ -22,6 +22,7 @@ class Store:
         self.services = records.Services(self.db)
         self.nodes = records.Nodes(self.db)
         self.volumes = records.Volumes(self.db)
+        self.disks = disks.Disks(self.db)
         self.scripts = records.Scripts(self.db)
         self.codes = records.Codes(self.db)
         self.operations = operations.SqliteOperationStore(self.db, self.services)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc, orm
 
 from conpaas.core import errors, operations, params
-from conpaas.director import auth, endpoint, inventory, models, opstore, runtime
+from conpaas.director import auth, endpoint, inventory, models, opstore, quotas, runtime
 from conpaas.director.lifecycle import component, wanted
 
 blueprint = flask.Blueprint("applications", __name__)
@@ -36,7 +36,7 @@ def as_dict(application: models.Application, under_way: operations.Operation | N
         "name": application.name,
         "uid": application.user_id,
         "status": application.status,
-        "manager": application.manager_ip,
+        "manager": application.manager_ip or _no_manager(application),
         "vmid": application.manager_vmid,
         "cloud": application.cloud,
         "manager_port": application.manager_port,
@@ -46,6 +46,13 @@ def as_dict(application: models.Application, under_way: operations.Operation | N
     }
 
 
+def _no_manager(application: models.Application) -> str | None:
+    """The address of a manager that is not there: null, by which classic command lines know. The classic front-end, which asks by POST,
+    cannot show an application in ERROR with that, and so the person could not stop it to start it again; it gets an empty text."""
+    wanted = application.status == operations.State.ERROR and flask.request.method == "POST"
+    return "" if wanted else None
+
+
 def _taken(name: str) -> errors.InvalidArgument:
     return errors.InvalidArgument(f'Application name "{name}" is already taken')
 
@@ -53,9 +60,11 @@ def _taken(name: str) -> errors.InvalidArgument:
 @endpoint.endpoint(blueprint, "/createapp", auth="user", params=[_NAME], missing=NAME_MISSING)
 def createapp(*, name: str, caller: auth.Caller) -> dict[str, Any]:
     """Create an application; nothing runs and nothing is charged before it is started."""
+    assert caller.uid is not None
     application = models.Application(name=name.strip(), user_id=caller.uid, created=runtime.current().clock())
     try:
         with runtime.current().database.session() as session:
+            quotas.require(session, application.user_id, applications=1)
             session.add(application)
             session.flush()
     except exc.IntegrityError as error:

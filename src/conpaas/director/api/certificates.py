@@ -9,12 +9,12 @@ import flask
 
 from conpaas.core import errors, params
 from conpaas.core.https import identity
-from conpaas.director import auth, endpoint, models, runtime
+from conpaas.director import auth, certificates, endpoint, models, runtime, users
 
 blueprint = flask.Blueprint("certificates", __name__)
 
 PEM_TYPE = "application/x-pem-file"
-_CSR = params.Param(
+CSR = params.Param(
     "csr", params.Text(max_length=16 * 1024, non_empty=True), help="Certificate signing request in PEM: a text field or a file part."
 )
 
@@ -40,7 +40,7 @@ def getcerts(*, caller: auth.Caller, **_: str) -> flask.Response:
     """A zip of `key.pem`, `cert.pem` and `ca_cert.pem`: a new key and certificate of the user, valid for one year."""
     director = runtime.current()
     with director.database.session() as session:
-        key, certificate = director.authority.issue_user(session, session.get_one(models.User, caller.uid))
+        key, certificate = director.authority.issue_user(session, users.still_proven(session, caller))
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in (("key.pem", key), ("cert.pem", certificate), ("ca_cert.pem", director.authority.ca_pem)):
@@ -53,7 +53,7 @@ def getcerts(*, caller: auth.Caller, **_: str) -> flask.Response:
     return response
 
 
-@endpoint.endpoint(blueprint, "/ca/get_cert.php", auth="manager", params=[_CSR], file_fields=["csr"])
+@endpoint.endpoint(blueprint, "/ca/get_cert.php", auth="manager", params=[CSR], file_fields=["csr"])
 def sign_agent(*, csr: str, caller: auth.Caller) -> flask.Response:
     """An agent's certificate for the calling manager's own application. The request's subject is not looked at."""
     director = runtime.current()
@@ -69,7 +69,7 @@ def sign_agent(*, csr: str, caller: auth.Caller) -> flask.Response:
     auth="none",
     params=[
         params.Param("token", params.Text(max_length=256, secret=True, non_empty=True), help="The one-time token of the VM's user-data."),
-        _CSR,
+        CSR,
     ],
     file_fields=["csr", "token"],
 )
@@ -96,7 +96,7 @@ def revoke_certificate(*, serial: str) -> dict[str, object]:
     """Refuse one certificate from now on."""
     director = runtime.current()
     with director.database.session() as session:
-        record = session.get(models.Certificate, serial.strip().lower().replace(":", "").lstrip("0"))
+        record = session.get(models.Certificate, certificates.normalised(serial))
         if record is None or record.role == identity.ROLE_DIRECTOR:
             raise errors.NotFound("There is no certificate with this serial number.")
         record.revoked = record.revoked or director.clock()

@@ -31,10 +31,11 @@ def list_resources(caller: auth.Caller) -> list[dict[str, Any]]:
         .order_by(resource.rid)
     )
     with runtime.current().database.reader() as session:
-        return [_as_dict(found, name, charged) for found, name, charged in session.execute(query)]
+        return [as_dict(found, name, charged) for found, name, charged in session.execute(query)]
 
 
-def _as_dict(resource: models.Resource, app_name: str, charged: int) -> dict[str, Any]:
+def as_dict(resource: models.Resource, app_name: str, charged: int) -> dict[str, Any]:
+    """A VM as its owner sees it."""
     return {
         "rid": resource.rid,
         "vmid": resource.vmid,

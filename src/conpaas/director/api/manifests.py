@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from typing import Any, Final
 
@@ -10,11 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from conpaas.core import errors, params
-from conpaas.director import auth, endpoint, models, runtime
+from conpaas.director import auth, endpoint, models, quotas, runtime
 from conpaas.director.api import applications
 from conpaas.director.lifecycle import applications as lifecycle_applications
 from conpaas.director.lifecycle import component, wanted
-from conpaas.director.manifest import export, schema
+from conpaas.director.manifest import export, json_schema, ready_made, schema
 
 blueprint = flask.Blueprint("manifests", __name__)
 
@@ -40,11 +41,10 @@ _held = threading.BoundedSemaphore(HOLDS)
 )
 def upload_manifest(*, manifest: str, cloud: str, thread: str, caller: auth.Caller) -> dict[str, Any]:
     """Make an application as a manifest describes it. If any part fails, nothing of it is left running, and `/listapp` has the reason."""
-    checked = schema.parse(manifest)
+    checked = schema.parse(manifest, known_cloud=_known_cloud)
     inside = wanted.cloud_name(cloud)
     lifecycle = component.current()
-    for name in {inside, *(wanted.cloud_name(service.cloud) for service in checked.services if service.cloud)}:
-        lifecycle.parts.cloud(name)
+    lifecycle.parts.cloud(inside)
     aid = _create(checked.application, caller, machines=bool(checked.services))
     if not checked.services:
         return {"aid": aid}
@@ -54,6 +54,10 @@ def upload_manifest(*, manifest: str, cloud: str, thread: str, caller: auth.Call
         _forget(aid)
         raise
     return {"aid": aid} if thread else _wait(lifecycle, op.id, aid)
+
+
+def _known_cloud(name: str) -> object:
+    return component.current().parts.cloud(wanted.cloud_name(name))
 
 
 def _create(name: str, caller: auth.Caller, *, machines: bool) -> int:
@@ -66,6 +70,7 @@ def _create(name: str, caller: auth.Caller, *, machines: bool) -> int:
         row = models.Application(name=name if number == 1 else f"{name} ({number})", user_id=caller.uid, created=director.clock())
         try:
             with director.database.session() as session:
+                quotas.require(session, row.user_id, applications=1)
                 session.add(row)
                 session.flush()
                 return row.aid
@@ -88,6 +93,42 @@ def _wait(lifecycle: component.Lifecycle, op_id: str, aid: int) -> dict[str, Any
         if alone:
             _held.release()
     return {"aid": aid, "pending": True} if reply == component.PENDING else {"aid": aid}
+
+
+@endpoint.endpoint(
+    blueprint,
+    "/check_manifest",
+    auth="user",
+    methods=("POST",),
+    params=[params.Param("manifest", params.Text(max_length=schema.MAX_TEXT, secret=True), help="The manifest, a JSON text.")],
+    missing=MISSING,
+)
+def check_manifest(*, manifest: str) -> dict[str, Any]:
+    """What is wrong with a manifest (`problems`, at most ten, in the order of the text; none if it would be accepted); nothing is made."""
+    try:
+        checked = schema.parse(manifest, known_cloud=_known_cloud)
+    except schema.Invalid as error:
+        return {"application": None, "services": [], "problems": [dataclasses.asdict(one) for one in error.problems]}
+    made = [{"type": one.type, "name": one.name, "start": one.start, "nodes": dict(one.nodes)} for one in checked.services]
+    return {"application": checked.application, "services": made, "problems": []}
+
+
+@endpoint.endpoint(blueprint, "/manifest_schema", auth="user", methods=("GET",))
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema of manifests, with the fields of every installed service type."""
+    return json_schema.document()
+
+
+@endpoint.endpoint(blueprint, "/ready_made", auth="user", methods=("GET",))
+def list_ready_made() -> list[dict[str, Any]]:
+    """The ready-made applications: each with its manifest, and whether it can be deployed here (`missing` says why not)."""
+    directory = runtime.current().config.state_dir / ready_made.DIRECTORY
+    found = []
+    for one in ready_made.catalogue():
+        shown = {"name": one.name, "label": one.label, "description": one.description, "then": one.then}
+        missing = one.missing(directory)
+        found.append({**shown, "available": not missing, "missing": missing, "manifest": dict(one.manifest)})
+    return found
 
 
 @endpoint.endpoint(blueprint, "/download_manifest/<appid>", auth="user")

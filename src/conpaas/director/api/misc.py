@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import flask
@@ -9,10 +10,11 @@ import sqlalchemy as sa
 
 import conpaas
 from conpaas.core import metrics as core_metrics
-from conpaas.core import services
+from conpaas.core import pages, services
 from conpaas.director import config, endpoint, metrics, models, runtime
 
 blueprint = flask.Blueprint("misc", __name__)
+log = logging.getLogger(__name__)
 
 
 @endpoint.endpoint(blueprint, "/version", methods=["GET"], auth="none")
@@ -23,13 +25,13 @@ def version() -> endpoint.PlainText:
 
 @endpoint.endpoint(blueprint, "/support_external_idp", methods=["GET"], auth="none")
 def support_external_idp() -> endpoint.PlainText:
-    """Always the text `False`: logins through identity providers are not offered, whatever the configuration says."""
+    """Always the text `False`: classic front-ends cannot sign in through identity providers; /registration names those for others."""
     return endpoint.PlainText("False")
 
 
 @endpoint.endpoint(blueprint, "/support_openid", methods=["GET"], auth="none")
 def support_openid() -> endpoint.PlainText:
-    """Always the text `False`: logins by OpenID are not offered, whatever the configuration says."""
+    """Always the text `False`: as /support_external_idp."""
     return endpoint.PlainText("False")
 
 
@@ -44,6 +46,43 @@ def debug_level(kind: str) -> endpoint.PlainText:
 def available_services() -> list[str]:
     """The service types that can be added to an application."""
     return services.registry.available()
+
+
+@endpoint.endpoint(blueprint, "/service_types", methods=["GET"], auth="user")
+def service_types() -> list[dict[str, Any]]:
+    """The service types that can be added, each with its roles and the declaration of its page in a web front-end.
+
+    One that cannot be loaded is left out, and one whose page cannot be loaded has an empty page.
+    """
+    return [described for name in services.registry.available() if (described := _described(name)) is not None]
+
+
+def _described(name: str) -> dict[str, Any] | None:
+    try:
+        service = services.registry.get(name)
+    except Exception as error:  # noqa: BLE001 — logged; a broken package of somebody else must not hide the others
+        log.warning("the service type %s is left out: %s", name, error)
+        return None
+    try:
+        page = service.load_page()
+    except Exception as error:  # noqa: BLE001 — logged; as above
+        log.warning("the page of the service type %s is left out: %s", name, error)
+        page = pages.Page()
+    described = {"name": service.name, "label": service.label or service.name, "description": service.description}
+    return {**described, "roles": list(service.roles), "page": page.to_dict()}
+
+
+@endpoint.endpoint(blueprint, "/registration", methods=["GET"], auth="none")
+def registration() -> dict[str, Any]:
+    """How people get an account here: `mode` is open, invitation or closed; what a front-end must know before anybody signed in."""
+    configured = runtime.current().config
+    return {
+        "mode": configured.registration,
+        "confirmation": configured.confirm_email,
+        "oidc": [{"name": one.name, "label": one.label} for one in configured.oidc],
+        "max_credit": configured.max_credit,
+        "version": conpaas.__version__,
+    }
 
 
 @endpoint.endpoint(blueprint, "/health", methods=["GET"], auth="none")

@@ -106,20 +106,23 @@ def _manager_ip(aid: int) -> str:
     params=[
         params.Param("nodes", params.Text(max_length=MAX_NODES_TEXT), help="JSON list of node dicts."),
         params.Param("service_id", params.Integer(minimum=0), default=None, help="Ignored; classic clients send it."),
+        params.Param("disks", params.Boolean(), default=False, help="Destroy kept volumes attached to them, too."),
         APP_ID,
         REQUEST,
         WAIT,
     ],
 )
-def remove_nodes(*, nodes: str, app_id: str | None, request: str | None, wait: int, caller: auth.Caller, **_ignored: Any) -> Any:
-    """Destroy machines with their volumes. Those already removed are fine; one of another application, and nothing is removed."""
+def remove_nodes(
+    *, nodes: str, disks: bool, app_id: str | None, request: str | None, wait: int, caller: auth.Caller, **_ignored: Any
+) -> Any:
+    """Destroy machines with their volumes, except kept ones. Removed already is fine; one of another application, and nothing goes."""
     aid = own_application(app_id, caller)
     vms = wanted.parse_vms(nodes)
     known = component.current().known(aid, wanted.request_key(request)) if request else None
     if known is None:
         with runtime.current().database.reader() as session:
             lifecycle_nodes.own_machines(session, aid, vms)
-    return keyed(lifecycle_nodes.REMOVE, aid, request, wait, {"vms": [list(pair) for pair in vms]}, caller)
+    return keyed(lifecycle_nodes.REMOVE, aid, request, wait, {"vms": [list(pair) for pair in vms], "disks": disks}, caller)
 
 
 @endpoint.endpoint(blueprint, "/list_nodes", auth="manager", params=[APP_ID])

@@ -8,7 +8,7 @@ from typing import Any
 import flask
 
 from conpaas.core import errors, params
-from conpaas.director import auth, credits, endpoint, models, runtime, throttle, users
+from conpaas.director import auth, credits, endpoint, models, registration, runtime, throttle, users
 
 blueprint = flask.Blueprint("users", __name__)
 
@@ -43,17 +43,30 @@ def _opening_balance(text: str, most: int) -> int:
         params.Param("fname", _WORDS, "", help="First name."),
         params.Param("lname", _WORDS, "", help="Last name."),
         params.Param("affiliation", _WORDS, ""),
+        params.Param("invitation", params.Text(max_length=256, secret=True), "", help="Token of an invitation; its credit counts then."),
         params.Param("uuid", _WORDS, "", help="Ignored."),
         params.Param("openid", _WORDS, "", help="Ignored."),
     ],
 )
 def new_user(
-    *, username: str, email: str, password: str, credit: str, fname: str, lname: str, affiliation: str, caller: auth.Caller, **_: str
+    *,
+    username: str,
+    email: str,
+    password: str,
+    credit: str,
+    fname: str,
+    lname: str,
+    affiliation: str,
+    invitation: str,
+    caller: auth.Caller,
+    **_: str,
 ) -> dict[str, Any]:
-    """Create an account with its first application, where the operator lets anybody register."""
+    """Create an account with its first application, where the operator lets people register.
+
+    With `unconfirmed` in the reply, it works once its address is confirmed.
+    """
     director = runtime.current()
-    if director.config.registration != "open":
-        raise errors.Forbidden("This Director does not let people register themselves.", hint="Ask its operator for an account.")
+    registration.require_permission(director, invitation)
     wanted = users.NewUser(
         username=users.check_username(username),
         email=users.check_email(email),
@@ -62,13 +75,17 @@ def new_user(
         lname=lname,
         affiliation=affiliation,
         credit=_opening_balance(credit, director.config.max_credit),
+        invitation=invitation,
+        confirm=director.config.confirm_email,
     )
     if not caller.trusted_relay:
         with director.database.session() as session:
             limit = director.config.registrations_per_hour
             throttle.count_registration(session, caller.address, limit, director.clock().timestamp())
     user = users.create(director, wanted)
-    return {**users.as_dict(user, wanted.credit), "password": ""}
+    with director.database.reader() as session:
+        left = credits.balance(session, user.uid)
+    return {**users.as_dict(user, left), "password": "", **({"unconfirmed": True} if user.unconfirmed else {})}
 
 
 @endpoint.endpoint(
@@ -131,42 +148,6 @@ def decrement_user_credit(*, aid: int | None, decrement: int, caller: auth.Calle
     with director.database.session() as session:
         taken = credits.take(session, caller.uid, decrement, director.clock(), f"taken by {caller.label}")
     return {"error": not taken}
-
-
-@endpoint.endpoint(blueprint, "/operator/users", methods=["GET"], auth="operator")
-def list_users() -> list[dict[str, Any]]:
-    """All accounts with their credits."""
-    with runtime.current().database.reader() as session:
-        return [{**users.as_dict(user, left), "active": user.active, "role": user.role} for user, left in users.listing(session)]
-
-
-@endpoint.endpoint(
-    blueprint,
-    "/operator/add_credit",
-    auth="operator",
-    params=[
-        params.Param("username", _WORDS, help="Whose credits."),
-        params.Param("credit", params.Integer(minimum=-(10**9), maximum=10**9), help="How many to add; negative to take, never below 0."),
-    ],
-)
-def add_credit(*, username: str, credit: int, caller: auth.Caller) -> dict[str, int]:
-    """Add credits to an account; answers the new balance."""
-    director = runtime.current()
-    with director.database.session() as session:
-        user = users.get(session, username)
-        return {"credit": credits.adjust(session, user.uid, credit, director.clock(), f"by operator {caller.username}")}
-
-
-@endpoint.endpoint(
-    blueprint,
-    "/operator/set_active",
-    auth="operator",
-    params=[params.Param("username", _WORDS, help="Which account."), params.Param("active", params.Boolean(), help="Enable or disable.")],
-)
-def set_active(*, username: str, active: bool) -> dict[str, Any]:
-    """Enable or disable an account; a disabled one cannot log in and its certificates are revoked."""
-    users.set_active(runtime.current(), username, active)
-    return {}
 
 
 def _credit(caller: auth.Caller) -> int:

@@ -43,6 +43,7 @@ def _vm(session: orm.Session, aid: int, cloud: str, given: str) -> inventory.Mac
         params.Param("vm_id", params.Text(max_length=200), default=None, help="The VM that it is meant for."),
         _CLOUD,
         _SERVICE_ID,
+        params.Param("keep", params.Boolean(), default=False, help="Whether it outlives the machines that it is attached to."),
         *_COMMON,
     ],
 )
@@ -53,17 +54,19 @@ def create_volume(
     vm_id: str | None,
     cloud: str | None,
     service_id: int,
+    keep: bool,
     app_id: str | None,
     request: str | None,
     wait: int,
     caller: auth.Caller,
 ) -> Any:
-    """Create a volume; answers `{"volume_id": id}`."""
+    """Create a volume; answers `{"volume_id": id}`. A kept one lives until it is destroyed, or the application is stopped."""
     aid = nodes.own_application(app_id, caller)
     inside = wanted.cloud_name(cloud)
     component.current().parts.cloud(inside)
     vmid = None
-    if vm_id not in (None, "", "None"):
+    known = component.current().known(aid, wanted.request_key(request)) if request else None
+    if known is None and vm_id not in (None, "", "None"):
         with runtime.current().database.reader() as session:
             vmid = _vm(session, aid, inside, str(vm_id)).vmid
     args = {
@@ -72,6 +75,7 @@ def create_volume(
         "vmid": vmid,
         "cloud": inside,
         "service_id": service_id,
+        "keep": keep,
     }
     return nodes.keyed(volumes.CREATE, aid, request, wait, args, caller)
 

@@ -16,7 +16,7 @@ from sqlalchemy import orm
 from conpaas.core import errors, operations
 from conpaas.core.clouds import base
 from conpaas.core.operations import OperationKind, State, Step
-from conpaas.director import ca, inventory, models, opstore
+from conpaas.director import ca, inventory, models, opstore, quotas
 from conpaas.director.lifecycle import boot, removal
 from conpaas.director.lifecycle import parts as lifecycle_parts
 
@@ -94,6 +94,7 @@ class Applications:
                         hint="Stop the application, then start it again.",
                     )
                 require_credits(self._parts, session, application.user_id, 1)
+                quotas.require(session, application.user_id, vms=1)
             row = models.Resource(
                 cloud=cloud,
                 app_id=op.target,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from conpaas.core import errors
 from conpaas.core.clouds import base
-from conpaas.director import inventory, models
+from conpaas.director import inventory, models, quotas
 from conpaas.director.lifecycle import parts as lifecycle_parts
 from conpaas.director.lifecycle import removal
 
@@ -189,6 +189,9 @@ def _make_volume(
         request_key=machine.request_key,
     )
     with parts.database.session() as session:
+        there = inventory.volumes(session, request_key=machine.request_key)
+        if not any((disk.name, disk.vmid) == (name, vmid) for disk in there):
+            quotas.require(session, uid, volumes_mb=size)
         disk = inventory.expect_volume(session, row)
     cloud = parts.cloud(machine.cloud)
     vol_id = disk.vol_id

@@ -15,10 +15,10 @@ from sqlalchemy import orm
 from conpaas.core import errors, operations
 from conpaas.core.clouds import factory
 from conpaas.core.operations import OperationKind, OperationStatus
-from conpaas.director import ca, code_tarball, context, credits, inventory, managers, models, opstore, runtime, sweeper
-from conpaas.director.lifecycle import applications, nodes, services, volumes
+from conpaas.director import ca, code_tarball, context, credits, inventory, managers, models, opstore, quotas, runtime, sweeper
+from conpaas.director.lifecycle import applications, exhaustion, nodes, services, volumes
 from conpaas.director.lifecycle import parts as lifecycle_parts
-from conpaas.director.manifest import deploy, fetch, schema
+from conpaas.director.manifest import deploy, fetch, ready_made, schema
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ class Lifecycle:
                     f"The application still has {len(left)} machine(s) of its last run.", hint="Stop the application, then start it again."
                 )
             applications.require_credits(self.parts, session, application.user_id, 1)
+            quotas.require(session, application.user_id, vms=1)
         try:
             return self.engine.submit(applications.START, aid, {"cloud": cloud}, requester)
         except errors.WrongState as error:
@@ -278,12 +279,14 @@ def install(director: runtime.Director) -> None:
     )
     store = opstore.DirectorStore(director.database, owner.name, POLICIES)
     rpc = managers.Managers(director.database, callers)
-    files = fetch.Files(config.state_dir / "manifests", fetch.Fetcher(private=config.fetch_private))
+    files = fetch.Files(
+        config.state_dir / "manifests", fetch.Fetcher(private=config.fetch_private, ready_made=config.state_dir / ready_made.DIRECTORY)
+    )
     lifecycle = Lifecycle(
         parts, store, rpc, archives, files, workers=WORKERS_PER_START * config.operation_workers, holds=max(1, config.threads // 2)
     )
     director.components[NAME] = lifecycle
-    director.on_exhausted(lifecycle.stop_all_of)
+    director.on_exhausted(exhaustion.Exhaustion(director, parts, rpc, lifecycle.stop_all_of).handle)
     director.add_startup(lambda: files.keep_only(op.id for op in store.under_way()))
     director.add_startup(lifecycle.resume)
     director.add_loop("operations", ADOPT_INTERVAL, lifecycle.resume, everywhere=True)

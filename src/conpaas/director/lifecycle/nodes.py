@@ -17,7 +17,7 @@ from sqlalchemy import orm
 from conpaas.core import errors, node, operations
 from conpaas.core.clouds import base
 from conpaas.core.operations import OperationKind, State, Step
-from conpaas.director import inventory, models, opstore
+from conpaas.director import inventory, models, opstore, quotas
 from conpaas.director.lifecycle import applications, boot, removal
 from conpaas.director.lifecycle import parts as lifecycle_parts
 from conpaas.director.lifecycle import wanted as lifecycle_wanted
@@ -82,6 +82,8 @@ class Nodes:
             applications.refuse_if_interrupted(session, op)
             if not inventory.of_request(session, key):
                 applications.require_credits(self._parts, session, application.user_id, len(rows))
+                room = sum(volume.vol_size for item in wanted for volume in item.volumes)
+                quotas.require(session, application.user_id, vms=len(rows), volumes_mb=room)
             inventory.expect(session, rows)
 
     def create_nodes(self, op: operations.Operation) -> None:
@@ -165,7 +167,11 @@ class Nodes:
     # Removing
 
     def give_up_nodes(self, op: operations.Operation) -> None:
-        removal.give_up(self._parts, self._given(op))
+        given = self._given(op)
+        if op.args.get("disks"):
+            with self._parts.database.session() as session:
+                inventory.keep_no_more(session, [(machine.cloud, machine.vmid) for machine in given if machine.vmid])
+        removal.give_up(self._parts, given)
 
     def destroy_given_up(self, op: operations.Operation) -> None:
         for problem in removal.destroy(self._parts, self._given(op)):

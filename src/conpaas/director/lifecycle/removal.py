@@ -6,6 +6,7 @@ idempotent: what is gone already is not an error.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,7 @@ def give_up(parts: lifecycle_parts.Parts, machines: Iterable[inventory.Machine])
 def destroy(
     parts: lifecycle_parts.Parts, machines: Iterable[inventory.Machine], *, extra_tags: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Destroy machines with the volumes attached to them, and drop the rows of those that are gone.
+    """Destroy machines with the volumes attached to them, except kept ones, and drop the rows of those that are gone.
 
     `extra_tags` names more machines by their tags (a request's or an application's), for those whose id never reached the
     database. Returns a sentence for everything that could not be destroyed now; an empty list means that all is gone.
@@ -78,14 +79,20 @@ def _destroy_in(
         problems.append(f"The cloud {name} could not destroy {', '.join(sorted(vmids))}: {error}")
     left = {node.vmid for node in list_ours(parts, cloud, {}) if node.state != _GONE} & vmids
     gone = [machine for machine in machines if machine.vmid is None or machine.vmid not in left]
-    problems += destroy_volumes(parts, [disk for disk in disks if disk.vmid not in left])
+    problems += destroy_volumes(parts, [disk for disk in disks if disk.vmid not in left and not _outlives(disk)])
     with parts.database.session() as session:
+        inventory.release_kept(session, name, vmids - left)
         inventory.forget(session, [machine.rid for machine in gone])
     if left and not problems:
         problems.append(f"The cloud {name} still has {', '.join(sorted(left))}.")
     for machine in gone:
         _log.info("machine %s of application %s is destroyed", machine.label, machine.app_id)
     return problems
+
+
+def _outlives(disk: inventory.Disk) -> bool:
+    """Whether a volume lives on when its machine is gone. Its cloud has detached it then (`base.Cloud.destroy_nodes`)."""
+    return disk.keep and disk.state == "attached"
 
 
 def destroy_volumes(parts: lifecycle_parts.Parts, disks: Iterable[inventory.Disk]) -> list[str]:
@@ -110,7 +117,8 @@ def _destroy_volume(parts: lifecycle_parts.Parts, disk: inventory.Disk) -> None:
     cloud = parts.cloud(disk.cloud)
     ids = [disk.vol_id] if disk.vol_id else _untold_volumes(parts, cloud, disk)
     for vol_id in ids:
-        cloud.detach_volume(vol_id)
+        with contextlib.suppress(errors.NotFound):  # destroyed behind our back
+            cloud.detach_volume(vol_id)
         cloud.destroy_volume(vol_id)
 
 

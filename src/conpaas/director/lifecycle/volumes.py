@@ -8,6 +8,7 @@ destroy_volume   destroy
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from sqlalchemy import orm
 from conpaas.core import errors, operations
 from conpaas.core.clouds import base
 from conpaas.core.operations import OperationKind, State, Step
-from conpaas.director import inventory, models, opstore
+from conpaas.director import inventory, models, opstore, quotas
 from conpaas.director.lifecycle import applications, removal
 from conpaas.director.lifecycle import parts as lifecycle_parts
 
@@ -49,10 +50,13 @@ class Volumes:
             app_id=op.target,
             service_id=args["service_id"],
             request_key=applications.request_key(op),
+            keep=args.get("keep", False),
         )
         with self._parts.database.session() as session:
-            inventory.lock_application(session, op.target)
+            application = inventory.lock_application(session, op.target)
             applications.refuse_if_interrupted(session, op)
+            if not inventory.volumes(session, request_key=row.request_key):
+                quotas.require(session, application.user_id, volumes_mb=row.size)
             inventory.expect_volume(session, row)
 
     def create_volume(self, op: operations.Operation) -> None:
@@ -98,11 +102,26 @@ class Volumes:
 
     def detach_volume(self, op: operations.Operation) -> None:
         args = op.args
-        self._parts.cloud(args["cloud"]).detach_volume(args["vol_id"])
+        self._end_machine(op)
+        with contextlib.suppress(errors.NotFound):  # destroyed behind our back: attached to nothing
+            self._parts.cloud(args["cloud"]).detach_volume(args["vol_id"])
         with self._parts.database.session() as session:
             disk = own_volume(session, op.target, args["cloud"], args["vol_id"])
             inventory.update_volume(session, disk.id, vmid=None, device=None, state="available")
         op.data["result"] = {}
+
+    def _end_machine(self, op: operations.Operation) -> None:
+        """A kept volume is not taken from a machine that was given up until that is gone: cut off, it may still write."""
+        with self._parts.database.reader() as session:
+            disk = inventory.find_volume(session, op.args["cloud"], op.args["vol_id"])
+            machine = inventory.find(session, disk.cloud, disk.vmid) if disk is not None and disk.keep and disk.vmid else None
+        if machine is None or machine.state != "deleting":
+            return
+        removal.destroy(self._parts, [machine])
+        with self._parts.database.reader() as session:
+            left = inventory.find(session, machine.cloud, machine.vmid or "")
+        if left is not None:
+            raise errors.OperationFailed(f"The cloud {machine.cloud} still has {machine.label}, to which the volume is attached.")
 
     def destroy_volume(self, op: operations.Operation) -> None:
         with self._parts.database.reader() as session:

@@ -164,6 +164,8 @@ class Deployments(applications.Applications):
             if field.name not in part.wanted.fields or field.running != running:
                 continue
             values[field.name] = part.wanted.fields[field.name]
+            if field.peer:
+                values[field.name] = [{**entry, field.peer: self._peer(part, entry[field.peer])} for entry in values[field.name]]
             if field.file is not None:
                 part.op.note(f"{part.label}: uploading {field.name}")
                 key = {"request": f"{part.op.id}-{part.index}-{field.name}"}
@@ -175,6 +177,10 @@ class Deployments(applications.Applications):
         reply = part.talk.post("apply_manifest", part.sid, fields=values)
         if reply.get("operation"):
             part.talk.follow(str(reply["operation"]))
+
+    def _peer(self, part: Part, name: str) -> int:
+        """The number of another service of the manifest; the check of the manifest has seen to it that there is exactly one."""
+        return next(one.sid for one in self._parts_of(part.op) if one.index != part.index and one.wanted.name == name)
 
     def run_services(self, op: operations.Operation) -> None:
         self._for_each(op, self._run)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import collections
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from conpaas.core import data_urls, errors, node
+from conpaas.core import services as service_types
 from conpaas.core.operations import State
 from conpaas.director import db, inventory, managers, models
 from conpaas.director.manifest import schema
@@ -23,7 +25,9 @@ _RUNS: Final = frozenset({State.PROLOGUE, State.RUNNING, State.ADAPTING})
 _NO_SCRIPT: Final = "No startup script"
 
 
-def export(database: db.Database, rpc: managers.Managers, aid: int) -> dict[str, Any]:
+def export(
+    database: db.Database, rpc: managers.Managers, aid: int, registry: service_types.Registry = service_types.registry
+) -> dict[str, Any]:
     """The manifest of an application. Raises WrongState while its services cannot tell, TooLarge when it would not be accepted again."""
     with database.reader() as session:
         application = session.get(models.Application, aid)
@@ -36,6 +40,9 @@ def export(database: db.Database, rpc: managers.Managers, aid: int) -> dict[str,
     if services and not started:
         raise errors.WrongState(f"Application {aid} is being stopped.", hint="Its services can be exported while it runs only.")
     exported = [_service(rpc, aid, sid, kind, title, machines) for sid, kind, title in services]
+    titles = {sid: title for sid, _, title in services}
+    for made in exported:
+        _name_peers(made, titles, registry)
     manifest = {"Application": name, "Services": exported}
     size = len(json.dumps(manifest))
     if size > schema.MAX_TEXT * 3 // 4:
@@ -58,6 +65,21 @@ def _service(rpc: managers.Managers, aid: int, sid: int, kind: str, title: str, 
         made["StartupScript"] = data_urls.encode("startup-script.sh", script.encode())
     fields: dict[str, Any] = rpc.get(aid, "export_manifest", sid, {"limit": MAX_FILE}, timeout=RPC_TIMEOUT)["fields"]
     return made | fields
+
+
+def _name_peers(made: dict[str, Any], titles: Mapping[int, str], registry: service_types.Registry) -> None:
+    """Other services are named in a manifest. What can only be set in a running service is left out of one that does not run."""
+    for field in registry.get(made["Type"]).manifest_fields if made["Type"] in registry.available() else ():
+        if field.running and not made["Start"]:
+            made.pop(field.name, None)
+        for entry in made.get(field.name, []) if field.peer else []:
+            title = titles.get(entry[field.peer], "")
+            if [*titles.values()].count(title) != 1:
+                raise errors.WrongState(
+                    f"The manifest would name a service '{title}', and that is not the name of exactly one.",
+                    hint="Rename one of them first.",
+                )
+            entry[field.peer] = title
 
 
 def _script(rpc: managers.Managers, aid: int, sid: int) -> str:

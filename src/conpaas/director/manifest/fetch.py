@@ -1,7 +1,8 @@
 """Getting the files that a manifest names by URL, without lending users the Director's place in the network.
 
 Only http and https; certificates are verified; every address that a name leads to is checked before a connection is made to exactly
-that address, for redirections too; content, time and attempts are bounded. A `data:` URL brings its content along.
+that address, for redirections too; content, time and attempts are bounded. A `data:` URL brings its content along, and a `ready-made:`
+URL names a file that the operator has prepared.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Final
 from urllib import parse
 
 from conpaas.core import data_urls, errors
+from conpaas.director.manifest import ready_made
 
 ATTEMPTS: Final = 3
 PAUSE: Final = 1.0
@@ -50,6 +52,7 @@ class Fetcher:
     attempts: int = ATTEMPTS
     connect_timeout: float = CONNECT_TIMEOUT
     total_timeout: float = TOTAL_TIMEOUT
+    ready_made: pathlib.Path | None = None
     pause: Callable[[float], object] = time.sleep
     context: Callable[[], ssl.SSLContext] = ssl.create_default_context
 
@@ -74,6 +77,10 @@ class Fetcher:
                 raise _too_large("The content of a data URL", limit)
             target.write_bytes(content)
             return name or "file"
+        if url.startswith(ready_made.SCHEME):
+            source = ready_made.file_of(self.ready_made, url)
+            shutil.copyfile(source, target)
+            return source.name
         for attempt in range(1, self.attempts + 1):
             wanted()
             try:

@@ -10,6 +10,7 @@ SERVICE = services.ServiceType(
     agent="conpaas.services.generic.agent.agent:GenericAgent",
     roles=("master", "node"),
     package="conpaas.services.generic",
+    page="conpaas.services.generic.page:PAGE",
     label="Generic service",
     description="Runs any program: five scripts in an archive or a git repository, executed on every node.",
     manifest_fields=(

@@ -13,6 +13,7 @@ SERVICE = services.ServiceType(
     agent="conpaas.services.helloworld.agent.agent:HelloWorldAgent",
     agent_config="helloworld-agent.cfg",
     package="conpaas.services.helloworld",
+    page="conpaas.services.helloworld.page:PAGE",
     label="Hello World",
     description="Every node answers a text: a template for new services, and a check that a deployment works.",
     manifest_fields=(services.ManifestField("String", TEXT, help="The text that every node answers."),),

@@ -244,7 +244,9 @@ class DummyCloud(base.LocalCloud):
 
     def _environment(self, record: store.VmRecord, code: str) -> dict[str, str]:
         root = self.store.vm_directory(record.vmid) / "root"
+        mount_point = vm.mount_point(record.isolation)
         return {
+            **({"VM_MOUNT": str(mount_point)} if mount_point else {}),
             "VM_ROOT": str(root),
             "VM_ID": record.vmid,
             "IP_PUBLIC": record.ip,
@@ -273,7 +275,7 @@ class DummyCloud(base.LocalCloud):
                     self.volumes.unmount_all(directory)
                     self.volumes.release(vmid)
                     self.store.delete(directory)
-            if time.monotonic() > deadline:
+            if directory.exists() and time.monotonic() > deadline:
                 raise errors.CloudError("another process keeps changing it")
         _log.info("dummy VM %s is destroyed", vmid)
 

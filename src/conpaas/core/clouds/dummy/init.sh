@@ -8,6 +8,16 @@ for descriptor in "$@"; do
     exec {descriptor}>&-
 done
 umask 022
+# In a mount namespace of its own, the VM sees its disk in a place that users other than root reach too, whatever lies above the cloud's
+# directory. Chosen once in the VM's life, as configurations name it from then on.
+if [ ! -e "$directory/booted" ] && [ -n "${VM_MOUNT:-}" ]; then
+    : > "$directory/mounted"
+fi
+if [ -e "$directory/mounted" ]; then
+    mount --bind "$VM_ROOT" "${VM_MOUNT:?is not set, but this VM was set up with it}" || exit 1
+    export VM_ROOT=$VM_MOUNT HOME=$VM_MOUNT/root
+fi
+unset VM_MOUNT
 cd "$VM_ROOT/root" || exit 1
 if [ ! -e "$directory/booted" ]; then
     [ "$delay" = 0 ] || sleep "$delay"

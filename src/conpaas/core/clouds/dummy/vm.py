@@ -38,6 +38,7 @@ ISOLATIONS = (PIDNS, SESSION)
 KILL_TIMEOUT = 10.0
 SWEEP_ROUNDS = 20
 MARKER = "CONPAAS_VM_ID"
+MOUNT_POINT = pathlib.Path("/run/conpaas/vm")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _HERE = pathlib.Path(__file__).resolve().parent
@@ -217,6 +218,20 @@ def processes(marker: str) -> list[int]:
                 if wanted in pathlib.Path("/proc", name, "environ").read_bytes().split(b"\0"):
                     found.append(int(name))
     return found
+
+
+def mount_point(isolation: str) -> pathlib.Path | None:
+    """Where VMs see their disks, each its own in a mount namespace; None where they see them where they are."""
+    if isolation != PIDNS or os.geteuid() != 0:
+        return None
+    try:
+        for directory in (MOUNT_POINT.parent, MOUNT_POINT):
+            directory.mkdir(exist_ok=True)
+            directory.chmod(0o755)  # whatever the umask of this process
+    except OSError as error:
+        _log.info("VMs see their disks where they are: %s", error)
+        return None
+    return MOUNT_POINT
 
 
 @functools.cache

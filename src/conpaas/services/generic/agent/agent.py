@@ -6,9 +6,9 @@ import pathlib
 import threading
 from typing import Any
 
-from conpaas.core import agent, config, errors, expose, file, params
+from conpaas.core import agent, config, errors, expose, file, mounts, params
 from conpaas.services.generic import scripts
-from conpaas.services.generic.agent import launcher, membership, runs, versions, volumes
+from conpaas.services.generic.agent import launcher, membership, runs, versions
 
 _CODE_PARAMS = (
     params.Param("codeVersionId", params.Text(max_length=80, non_empty=True), help="Id of the code version."),
@@ -18,6 +18,7 @@ _CODE_PARAMS = (
 )
 _TIME_LIMIT = params.Param("timeLimit", params.Integer(minimum=0), None, help="Seconds the script may take; 0: no limit.")
 _AGENTS_INFO = params.Param("agents_info", params.Text(max_length=4_000_000), help="JSON list of all agents, as in agents.json.")
+_VARIABLES = params.Param("variables", params.Mapping(params.Text()), None, help="What other services give; none: as before.")
 _RUN = params.Param("run", params.Text(max_length=80), None, help="Id of the run.")
 _MAX_WAIT = 30
 
@@ -33,7 +34,7 @@ class GenericAgent(agent.BaseAgent):
         self._code = versions.CodeVersions(self.paths.cache)
         self._members = membership.Membership(self.paths.cache / "agents.json", notes)
         self._launcher = launcher.Launcher(self.paths, self._code, self._members, notes, launcher.Settings.from_config(configuration))
-        self._volumes = volumes.Volumes(self.paths.root, self.paths.media, notes)
+        self._volumes = mounts.Mounts(self.paths.root, self.paths.media, notes)
 
     def start_up(self) -> None:
         """Mount the volumes again after a reboot, and start the scripts that were promised and not started."""
@@ -56,9 +57,12 @@ class GenericAgent(agent.BaseAgent):
         self._code.stage(activation, file.path)
         self.log.info("code version %s is staged as %s", code_version_id, activation)
 
-    @expose.expose("POST", *_CODE_PARAMS, _TIME_LIMIT)
-    def activate_code(self, code_version_id: str, activation: str, time_limit: int | None) -> dict[str, Any]:
+    @expose.expose("POST", *_CODE_PARAMS, _VARIABLES, _TIME_LIMIT)
+    def activate_code(
+        self, code_version_id: str, activation: str, variables: dict[str, str] | None, time_limit: int | None
+    ) -> dict[str, Any]:
         """End all scripts, make the staged code the active one and start its init.sh; answers its run, null if the code has none."""
+        self._members.give(variables)
         with self._activating:
             if self._notes.get("activation") != activation:
                 if not self._code.is_staged(activation):
@@ -86,21 +90,31 @@ class GenericAgent(agent.BaseAgent):
             raise errors.InvalidArgument(f"The '{filetype}' filetype requires an uploaded file")
         activation = activation or launcher.new_activation()
         self.stage_code(code_version_id, activation, file)
-        return self.activate_code(code_version_id, activation, None)
+        return self.activate_code(code_version_id, activation, None, None)
 
     @expose.expose(
         "POST",
         params.Param("command", params.Choice(("notify", "run", "interrupt", "cleanup")), help="Which script."),
         params.Param("parameters", params.Text(), "", help="Arguments, split as a shell would."),
         _AGENTS_INFO,
+        _VARIABLES,
         _RUN,
         _TIME_LIMIT,
     )
-    def execute_script(self, command: str, parameters: str, agents_info: str, run: str | None, time_limit: int | None) -> dict[str, Any]:
+    def execute_script(
+        self,
+        command: str,
+        parameters: str,
+        agents_info: str,
+        variables: dict[str, str] | None,
+        run: str | None,
+        time_limit: int | None,
+    ) -> dict[str, Any]:
         """Start a script (notify: as soon as it may). Answers its run, null if the code has no such script, and the runs it ends."""
         script = scripts.Script(command)
         arguments = () if script is scripts.Script.NOTIFY else scripts.split(parameters)
         self._members.update(agents_info)
+        self._members.give(variables)
         request = launcher.Request.make(script, run=run, time_limit=time_limit, parameters=parameters, arguments=arguments)
         ends: list[str] = []
         if script is scripts.Script.NOTIFY:

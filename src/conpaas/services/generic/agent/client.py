@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import pathlib
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from conpaas.core import agents, errors, node
+from conpaas.core import agents, node
 
-T = TypeVar("T")
-
-_RETRY_PAUSE = 1.0
 _UPLOAD_TIMEOUT = 600.0
 _VOLUME_TIMEOUT = 700.0
 _ENDING_TIMEOUT = 90.0
@@ -26,9 +22,21 @@ def stage_code(caller: agents.AgentCaller, target: node.ServiceNode, version_id:
     caller.upload(target, "stage_code", {"file": archive}, _timeout=_UPLOAD_TIMEOUT, codeVersionId=version_id, activation=activation)
 
 
-def activate_code(caller: agents.AgentCaller, target: node.ServiceNode, version_id: str, activation: str, time_limit: int) -> str | None:
+def activate_code(
+    caller: agents.AgentCaller,
+    target: node.ServiceNode,
+    version_id: str,
+    activation: str,
+    variables: Mapping[str, str],
+    time_limit: int,
+) -> str | None:
     """Returns the id of the run of init.sh, None if the code has none."""
-    arguments: dict[str, Any] = {"codeVersionId": version_id, "activation": activation, "timeLimit": time_limit}
+    arguments: dict[str, Any] = {
+        "codeVersionId": version_id,
+        "activation": activation,
+        "variables": dict(variables),
+        "timeLimit": time_limit,
+    }
     run: str | None = caller.post(target, "activate_code", _timeout=_ENDING_TIMEOUT, **arguments)["run"]
     return run
 
@@ -40,6 +48,7 @@ def execute_script(
     *,
     run: str,
     members: Sequence[Mapping[str, str]],
+    variables: Mapping[str, str],
     parameters: str = "",
     time_limit: int,
 ) -> dict[str, Any]:
@@ -48,6 +57,7 @@ def execute_script(
         "command": command,
         "parameters": parameters,
         "agents_info": json.dumps(members),
+        "variables": dict(variables),
         "run": run,
         "timeLimit": time_limit,
     }
@@ -77,15 +87,3 @@ def mount_volume(caller: agents.AgentCaller, target: node.ServiceNode, device: s
 
 def unmount_volume(caller: agents.AgentCaller, target: node.ServiceNode, name: str) -> None:
     caller.post(target, "unmount_volume", _timeout=_ENDING_TIMEOUT, vol_name=name)
-
-
-def persistently(call: Callable[[], T], seconds: float) -> T:
-    """Repeat an idempotent call while its agent gives no answer, for at most `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return call()
-        except errors.Unreachable:
-            if time.monotonic() >= deadline:
-                raise
-        time.sleep(_RETRY_PAUSE)

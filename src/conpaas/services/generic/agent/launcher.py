@@ -199,6 +199,7 @@ class Launcher:
         """All that a script finds in its environment; it starts in the directory of the code, with nothing on its standard input."""
         user = _user_name()
         return {
+            **self._members.given(),
             **self._members.environment(),
             "HOME": str(self._places.scratch),
             "PATH": _PATH,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Mapping
 
 from conpaas.core import errors, file
 
@@ -33,6 +34,15 @@ class Membership:
             return list(json.loads(self.path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return []
+
+    def give(self, variables: Mapping[str, str] | None) -> None:
+        """Replace the variables that other services give to the scripts; None: leave them as they are."""
+        if variables is not None and dict(variables) != self.given():
+            self._notes.set(given=dict(variables))
+
+    def given(self) -> dict[str, str]:
+        """The variables that other services give to the scripts."""
+        return dict(self._notes.get("given", {}))
 
     def environment(self) -> dict[str, str]:
         """MY_IP, MY_ROLE and MASTER_IP, in that order of importance; empty texts before the node joined."""

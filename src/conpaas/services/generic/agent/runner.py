@@ -17,8 +17,9 @@ import sys
 import time
 from typing import IO
 
+from conpaas.core import processes
 from conpaas.services.generic import scripts
-from conpaas.services.generic.agent import output, processes, runs
+from conpaas.services.generic.agent import output, runs
 
 _PR_SET_CHILD_SUBREAPER = 36
 _TICK = 0.1

@@ -23,9 +23,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from conpaas.core import errors, file, misc
+from conpaas.core import errors, file, misc, processes
 from conpaas.services.generic import scripts
-from conpaas.services.generic.agent import processes
 
 STREAMS: Final = ("stdout", "stderr")
 MARK: Final = "CONPAAS_RUN_DIR"

@@ -19,6 +19,8 @@ MASTER = "master"
 
 _PATIENCE = 30.0
 """Seconds an agent may give no answer (it restarts, the network hiccups) before that is a failure."""
+_PARTING_PATIENCE = 5.0
+"""The same for a node that leaves and may be gone already; enough for an agent that restarts to hear that it must interrupt."""
 _LONG_POLL = 20
 _NODE_LEFT = "the node left the service"
 
@@ -34,20 +36,22 @@ def members(nodes: Sequence[node.ServiceNode]) -> list[dict[str, str]]:
 class Cluster:
     """The nodes of one service, seen through their agents."""
 
-    def __init__(self, caller: agents.AgentCaller, table: runs.RunTable) -> None:
+    def __init__(self, caller: agents.AgentCaller, table: runs.RunTable, variables: Callable[[], Mapping[str, str]]) -> None:
+        """`variables`: what other services give to the scripts; every script is started with what there is then."""
         self._agents = caller
         self._runs = table
+        self._variables = variables
 
     def introduce(self, newcomers: Sequence[node.ServiceNode], everybody: Sequence[node.ServiceNode]) -> None:
         """Tell new nodes their address and who is in the service."""
         who = members(everybody)
-        self._agents.all(newcomers, lambda one: client.persistently(lambda: client.init_agent(self._agents, one, who), _PATIENCE))
+        self._agents.all(newcomers, lambda one: agents.persistently(lambda: client.init_agent(self._agents, one, who), _PATIENCE))
 
     def stage(self, nodes: Sequence[node.ServiceNode], version_id: str, activation: str, archive: pathlib.Path) -> None:
         """Bring a code version to all nodes without touching what runs there."""
 
         def stage_one(one: node.ServiceNode) -> None:
-            client.persistently(lambda: client.stage_code(self._agents, one, version_id, activation, archive), _PATIENCE)
+            agents.persistently(lambda: client.stage_code(self._agents, one, version_id, activation, archive), _PATIENCE)
 
         self._agents.all(nodes, stage_one)
 
@@ -57,7 +61,9 @@ class Cluster:
         self._agents.all(nodes, lambda one: self._activate_one(one, version_id, activation, time_limit))
 
     def _activate_one(self, one: node.ServiceNode, version_id: str, activation: str, time_limit: int) -> None:
-        run = client.persistently(lambda: client.activate_code(self._agents, one, version_id, activation, time_limit), _PATIENCE)
+        run = agents.persistently(
+            lambda: client.activate_code(self._agents, one, version_id, activation, self._variables(), time_limit), _PATIENCE
+        )
         if run is None:
             self._runs.update(f"init-{activation}", {one.id: {"state": runs.SKIPPED}})
             return
@@ -68,7 +74,7 @@ class Cluster:
     def wait_for(self, one: node.ServiceNode, run: str) -> dict[str, Any]:
         """Wait for the end of a run on one node; its own time limit bounds that. Returns the node's part of the run."""
         while True:
-            part = client.persistently(lambda: client.get_run(self._agents, one, run, _LONG_POLL), _PATIENCE)
+            part = agents.persistently(lambda: client.get_run(self._agents, one, run, _LONG_POLL), _PATIENCE)
             if part["state"] not in (runs.RUNNING, runs.QUEUED):
                 self._runs.update(run, {one.id: part})
                 return part
@@ -109,7 +115,7 @@ class Cluster:
         who = members(everybody)
         self._agents.all(
             told,
-            lambda one: client.persistently(
+            lambda one: agents.persistently(
                 lambda: self.execute(one, scripts.Script.NOTIFY, run=run, who=who, time_limit=time_limit),
                 patience,
             ),
@@ -119,7 +125,10 @@ class Cluster:
         self, one: node.ServiceNode, command: str, *, run: str, who: Sequence[Mapping[str, str]], parameters: str = "", time_limit: int
     ) -> dict[str, Any]:
         """Start a script on one node and note that in the run's record."""
-        answer = client.execute_script(self._agents, one, command, run=run, members=who, parameters=parameters, time_limit=time_limit)
+        given = self._variables()
+        answer = client.execute_script(
+            self._agents, one, command, run=run, members=who, variables=given, parameters=parameters, time_limit=time_limit
+        )
         self._runs.update(run, {one.id: _begun(command, answer)}, reopen=True)
         return answer
 
@@ -134,14 +143,16 @@ class Cluster:
             self._close_parts(one)
 
     def _wind_down_one(self, one: node.ServiceNode, who: Sequence[Mapping[str, str]], key: str, time_limit: int) -> None:
-        status = client.get_script_status(self._agents, one)
+        status = agents.persistently(lambda: client.get_script_status(self._agents, one), _PARTING_PATIENCE)
         if scripts.RUNNING in status["scripts"].values():
             run = f"interrupt-{key}"
             self._runs.request(run, scripts.Script.INTERRUPT, [one.id])
-            answer = self.execute(one, scripts.Script.INTERRUPT, run=run, who=who, time_limit=time_limit)
+            answer = agents.persistently(
+                lambda: self.execute(one, scripts.Script.INTERRUPT, run=run, who=who, time_limit=time_limit), _PARTING_PATIENCE
+            )
             for ending in [*([answer["run"]] if answer["run"] else []), *answer["ends"]]:
                 self.wait_for(one, ending)
-        client.end_scripts(self._agents, one)
+        agents.persistently(lambda: client.end_scripts(self._agents, one), _PARTING_PATIENCE)
 
     def statuses(self, nodes: Sequence[node.ServiceNode]) -> dict[str, dict[str, Any] | errors.ConPaaSError]:
         """`scripts` and `alive` of every node, or why it does not answer."""

@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from conpaas.core import code_manager, errors, expose, manager, node, params
+from conpaas.core import agents, code_manager, errors, expose, manager, node, params
 from conpaas.core.https import identity
 from conpaas.core.operations import Operation, OperationKind, Step
 from conpaas.core.states import State
 from conpaas.services.generic import scripts
 from conpaas.services.generic.agent import client
-from conpaas.services.generic.manager import cluster, default_code, runs
+from conpaas.services.generic.manager import cluster, default_code, given, runs
 
 STILL_RUNNING = (
     "ERROR: Scripts are still running inside at least one agent. Please wait for them to finish execution or call 'interrupt' first."
@@ -21,7 +21,7 @@ STILL_RUNNING = (
 NOTHING_RUNS = "ERROR: No scripts are currently running inside agents. Nothing to interrupt."
 UNKNOWN = "UNKNOWN"
 
-_START_PATIENCE = 30.0
+_START_PATIENCE = _VOLUME_PATIENCE = 30.0
 _MAX_UNDO_PATIENCE = 3
 _NOTIFY_INTERVAL = 0.1
 _DAY = 86_400
@@ -50,11 +50,13 @@ class GenericManager(code_manager.CodeManager):
     """A master and any number of nodes that run the user's five scripts."""
 
     operations = (ENABLE_CODE, EXECUTE_SCRIPT)
+    accepts_variables = True
 
     def __init__(self, context: manager.ManagerContext) -> None:
         super().__init__(context)
         self._runs = runs.RunTable(self.settings)
-        self._cluster = cluster.Cluster(self.agents, self._runs)
+        self._given = given.GivenVariables(self.settings)
+        self._cluster = cluster.Cluster(self.agents, self._runs, self._given.all)
 
     # What the service is made of
 
@@ -73,6 +75,10 @@ class GenericManager(code_manager.CodeManager):
 
     def describe_node(self, one: node.ServiceNode) -> dict[str, Any]:
         return {**super().describe_node(one), "is_master": one.role == cluster.MASTER}
+
+    def get_heir_role(self, moving: node.ServiceNode) -> str:
+        """There is one master, which stays that until it leaves; then its heir becomes it."""
+        return node.ROLE_REGULAR
 
     # Life cycle
 
@@ -113,13 +119,22 @@ class GenericManager(code_manager.CodeManager):
         gone = set(manager.ids_of(leaving))
         everybody = self.nodes
         self._cluster.wind_down(leaving, everybody, self._key(), self._limit(scripts.Script.INTERRUPT))
+        self._hand_over(leaving, cluster.MASTER)
         self._notify([one for one in everybody if one.id not in gone], "left", gone)
         return leaving
 
+    def _hand_over(self, leaving: list[node.ServiceNode], role: str) -> None:
+        """Give this role to the heir of the master, if that is among the nodes that leave."""
+        for one in leaving:
+            if one.role == cluster.MASTER and one.id in self.heirs:
+                self.set_role(self.heirs[one.id], role)
+
     def on_undo_remove_nodes(self, nodes: list[node.ServiceNode]) -> None:
+        self._hand_over(nodes, node.ROLE_REGULAR)
         self._notify(self.nodes, "stayed")
 
     def on_node_lost(self, lost: node.ServiceNode) -> bool:
+        self._hand_over([lost], cluster.MASTER)
         self._notify([one for one in self.nodes if one.id != lost.id], f"lost-{lost.vmid[-20:]}", {lost.id}, patience=5.0)
         return True
 
@@ -139,6 +154,23 @@ class GenericManager(code_manager.CodeManager):
     def _key(self) -> str:
         """What makes a repeated request the same request: it follows from the operation under way."""
         return self.operation.id[:12] if self.operation is not None else secrets.token_hex(6)
+
+    # Other services
+
+    def variables_from(self, source: str) -> dict[str, str]:
+        return self._given.of(source)
+
+    def take_variables(self, source: str, variables: Mapping[str, str], caller: str) -> dict[str, Any]:
+        """Scripts find them from now on; those that run are told by notify.sh."""
+        self.check_state(State.INIT, State.STOPPED, State.RUNNING)
+        if not self.idle:
+            raise errors.WrongState("The service is busy with another request; try again when that has finished.")
+        if self._given.put(source, variables) and self.state == State.RUNNING:
+            try:
+                self._notify(self.nodes, "variables", patience=5.0)
+            except errors.ConPaaSError as error:
+                self.log.warning("not all nodes were told of variables from %s; scripts find them when they are started: %s", source, error)
+        return {}
 
     # Code
 
@@ -176,7 +208,9 @@ class GenericManager(code_manager.CodeManager):
 
         def restore(one: node.ServiceNode) -> None:
             client.stage_code(self.agents, one, former, activation, archive)
-            client.activate_code(self.agents, one, former, activation, self._limit(scripts.Script.INIT))
+            run = client.activate_code(self.agents, one, former, activation, self._given.all(), self._limit(scripts.Script.INIT))
+            if run is not None:  # whoever asks for a script next must not find this one at work
+                self._cluster.wait_for(one, run)
 
         failed = {key: value for key, value in self.agents.each(self.nodes, restore).items() if isinstance(value, errors.ConPaaSError)}
         grave = [key for key, error in failed.items() if not isinstance(error, errors.Unreachable)]
@@ -237,7 +271,7 @@ class GenericManager(code_manager.CodeManager):
             self._cluster.execute(one, command, run=run, who=who, parameters=args["parameters"], time_limit=args["limit"])
 
         def start(one: node.ServiceNode) -> None:
-            client.persistently(lambda: start_once(one), _START_PATIENCE)
+            agents.persistently(lambda: start_once(one), _START_PATIENCE)
 
         for key, outcome in self.agents.each(nodes, start).items():
             if isinstance(outcome, errors.ConPaaSError):
@@ -285,14 +319,14 @@ class GenericManager(code_manager.CodeManager):
     @expose.expose("GET", params.Param("limit", params.Integer(minimum=1, maximum=runs.KEPT), 20, help="At most so many, newest first."))
     def list_runs(self, limit: int) -> dict[str, Any]:
         """List the runs of scripts, newest first, with how they ended on each node."""
-        self._cluster.refresh(self.nodes, self._idle)
+        self._cluster.refresh(self.nodes, lambda: self.idle)
         return {"runs": self._runs.all()[:limit]}
 
     @expose.expose("GET", params.Param("run", params.Text(max_length=80), help="Its id."))
     def get_run(self, run: str) -> dict[str, Any]:
         """Tell how a run of a script goes, or ended, on each node."""
         self._runs.get(run)
-        self._cluster.refresh(self.nodes, self._idle)
+        self._cluster.refresh(self.nodes, lambda: self.idle)
         return {"run": self._runs.get(run)}
 
     @expose.expose(
@@ -340,11 +374,6 @@ class GenericManager(code_manager.CodeManager):
     def _limit(self, script: scripts.Script) -> int:
         return int(self.settings.get("time_limits", {}).get(script.value, scripts.DEFAULT_TIME_LIMITS[script]))
 
-    def _idle(self) -> bool:
-        """Whether no operation on the service is under way."""
-        latest = self._store.operations.list(self.service_id, 1)
-        return not latest or latest[0].status.finished
-
     def _starting(self) -> dict[str, Any] | None:
         """The arguments of a request to run a script that was accepted and has not reached all nodes yet."""
         latest = self._store.operations.list(self.service_id, 1)
@@ -373,13 +402,16 @@ class GenericManager(code_manager.CodeManager):
         self._refuse_while_running()
 
     def on_create_volume(self, target: node.ServiceNode, volume: node.ServiceVolume) -> None:
-        client.mount_volume(self.agents, target, str(volume.dev_name), volume.vol_name)
+        agents.persistently(lambda: client.mount_volume(self.agents, target, str(volume.dev_name), volume.vol_name), _VOLUME_PATIENCE)
+
+    def on_undo_create_volume(self, target: node.ServiceNode, volume: node.ServiceVolume) -> None:
+        client.unmount_volume(self.agents, target, volume.vol_name)
 
     def check_delete_volume(self, target: node.ServiceNode, volume: node.ServiceVolume) -> None:
         self._refuse_while_running()
 
     def on_delete_volume(self, target: node.ServiceNode, volume: node.ServiceVolume) -> None:
-        client.unmount_volume(self.agents, target, volume.vol_name)
+        agents.persistently(lambda: client.unmount_volume(self.agents, target, volume.vol_name), _VOLUME_PATIENCE)
 
 
 def _running_scripts(answers: Mapping[str, dict[str, Any] | errors.ConPaaSError]) -> set[str]:

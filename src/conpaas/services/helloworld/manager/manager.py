@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conpaas.core import errors, expose, manager, node, params
+from conpaas.core import agents, errors, expose, manager, node, params
 from conpaas.core.https import identity
 from conpaas.core.operations import Operation, OperationKind, Step
 from conpaas.core.states import State
@@ -12,6 +12,8 @@ from conpaas.services import helloworld
 from conpaas.services.helloworld.agent import client
 
 DEFAULT_STRING = "helloworld"
+PATIENCE = 30.0
+"""Seconds an agent may give no answer (it restarts, the network hiccups) before that is a failure."""
 
 SET_STRING = OperationKind(
     "set_string",
@@ -42,7 +44,7 @@ class HelloWorldManager(manager.BaseManager):
         self._start_up(nodes)
 
     def _start_up(self, nodes: list[node.ServiceNode]) -> None:
-        self.agents.all(nodes, lambda one: client.startup(self.agents, one))
+        self.agents.all(nodes, lambda one: agents.persistently(lambda: client.startup(self.agents, one), PATIENCE))
 
     # Calls
 
@@ -90,19 +92,17 @@ class HelloWorldManager(manager.BaseManager):
         return {"String": self._string()} if "string" in self.settings else {}
 
     def tell_string(self, op: Operation) -> None:
-        self._tell(op.args["string"])
+        string = op.args["string"]
+        self.agents.all(self.nodes, lambda one: agents.persistently(lambda: client.set_string(self.agents, one, string), PATIENCE))
 
     def tell_former_string(self, op: Operation) -> None:
-        self._tell(op.args["former"])
+        self.agents.all(self.nodes, lambda one: client.set_string(self.agents, one, op.args["former"]))
 
     def keep_string(self, op: Operation) -> None:
         self.settings["string"] = op.args["string"]
 
     def keep_former_string(self, op: Operation) -> None:
         self.settings["string"] = op.args["former"]
-
-    def _tell(self, string: str) -> None:
-        self.agents.all(self.nodes, lambda one: client.set_string(self.agents, one, string))
 
     def _string(self) -> str:
         return str(self.settings.get("string", DEFAULT_STRING))

@@ -1,4 +1,4 @@
-"""Volumes of a node: finding the device, making a file system where there is none, mounting, unmounting.
+"""Disks in use on a node, for its agent: finding the device, making a file system where there is none, mounting, unmounting.
 
 A device is a block device, or a directory where the cloud gives directories for disks; then the volume is a link to it.
 """
@@ -9,20 +9,20 @@ import logging
 import pathlib
 import re
 
-from conpaas.core import errors, file, misc
-from conpaas.services.generic.agent import processes
+from conpaas.core import errors, file, misc, processes
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _DEVICE = re.compile(r"[a-z]{1,8}[0-9]{0,3}[a-z]{0,2}[0-9]{0,3}")
 _NO_FILE_SYSTEM = 2
 _MKFS_TIMEOUT = 600.0
+_LOOKED_AT = 1024 * 1024
 _DEVICE_TIMEOUT = 60.0
 _REBOOT_DEVICE_TIMEOUT = 5.0
 
 log = logging.getLogger(__name__)
 
 
-class Volumes:
+class Mounts:
     """The volumes mounted under `media`. What is mounted is written down and mounted again after a reboot."""
 
     def __init__(self, root: pathlib.Path, media: pathlib.Path, notes: file.Notes) -> None:
@@ -103,7 +103,7 @@ class Volumes:
         if mounted is not None:
             raise errors.OperationFailed(f"{target} is already taken by {mounted}")
         target.mkdir(parents=True, exist_ok=True)
-        if not _has_file_system(source):
+        if not holds_data(source):
             misc.run(["mkfs.ext4", "-q", "-m0", source], timeout=_MKFS_TIMEOUT)
         misc.run(["mount", source, target])
 
@@ -136,7 +136,9 @@ def _mounted_at(target: pathlib.Path) -> pathlib.Path | None:
     return None
 
 
-def _has_file_system(device: pathlib.Path) -> bool:
-    """Whether anything is on the device that formatting would destroy."""
+def holds_data(device: pathlib.Path) -> bool:
+    """Whether anything is on the device that formatting would destroy. Raises OSError when the device cannot be read: then nobody knows."""
+    with device.open("rb") as stream:
+        stream.read(_LOOKED_AT)
     found = misc.run(["blkid", "-p", "-o", "export", device], accepted=(0, _NO_FILE_SYSTEM))
     return bool(found.strip())
