@@ -18,6 +18,8 @@ class Server:
     def __init__(self) -> None:
         self.free = 500
         self.running = True
+        self.is_wanted = True
+        self.lost = False
         self.others = True
         self.stuck = False
         self.did: list[str] = []
@@ -25,8 +27,14 @@ class Server:
     def measure(self) -> room.Room | None:
         return room.Room(1000 * MB, self.free * MB)
 
+    def wanted(self) -> bool:
+        return self.is_wanted
+
     def working(self) -> bool:
-        return self.running
+        return self.is_wanted and self.running
+
+    def out_of_step(self) -> bool:
+        return self.lost or not self.running
 
     def stand_aside(self, aside: bool) -> None:
         if self.stuck:
@@ -132,9 +140,33 @@ def test_a_server_that_does_not_run_is_told_later(server: Server, keeper: room.K
 
 
 def test_a_stopped_server_is_none_of_its_business(server: Server, keeper: room.Keeper) -> None:
-    server.free, server.running = 1, False
+    server.free, server.running, server.is_wanted = 1, False, False
     keeper.look()
     assert server.did == []
+
+
+def test_a_server_that_lost_its_cluster_on_a_full_disk_is_ended_whatever_the_others_say(server: Server, keeper: room.Keeper) -> None:
+    server.free, server.others, server.lost = 1, False, True
+    keeper.look()
+    assert (server.did, keeper.ended) == (["end"], True)
+
+
+def test_a_server_that_cannot_start_for_want_of_room_is_ended_though_it_does_not_run_just_now(server: Server, keeper: room.Keeper) -> None:
+    server.free, server.running = 1, False
+    keeper.look()
+    assert (server.did, keeper.ended) == (["end"], True)
+    server.free = 500
+    keeper.look()
+    assert (server.did, keeper.ended) == (["end", "begin"], False)
+
+
+def test_a_server_that_stood_aside_and_crashed_is_ended_and_comes_back(server: Server, keeper: room.Keeper) -> None:
+    server.free = 10
+    keeper.look()
+    server.free, server.running = 1, False
+    keeper.look()
+    assert (server.did, keeper.ended) == (["aside True", "end"], True)
+
 
 
 def test_what_was_done_is_known_after_a_restart_of_the_agent(server: Server, keeper: room.Keeper, tmp_path: pathlib.Path) -> None:

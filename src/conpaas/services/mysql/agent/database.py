@@ -135,7 +135,7 @@ class DatabaseRole:
     def position(self, device: str | None = None) -> galera.Position:
         """The last transaction of the stopped server. Raises WrongState when it runs or is about to."""
         with self._lock:
-            if self._notes.get("wanted") and self._supervisor.status(mariadb.DAEMON).state is not supervisor.DaemonState.ABSENT:
+            if self.wanted() and self._supervisor.status(mariadb.DAEMON).state is not supervisor.DaemonState.ABSENT:
                 raise errors.WrongState(
                     "The database server of this node runs, so its last transaction is not settled.", hint="stop it first"
                 )
@@ -147,7 +147,7 @@ class DatabaseRole:
     def is_stopped(self) -> bool:
         """Whether the server is stopped and stays so until it is started again."""
         with self._lock:
-            return not self._notes.get("wanted") and not self._supervisor.status(mariadb.DAEMON).running
+            return not self.wanted() and not self._supervisor.status(mariadb.DAEMON).running
 
     def stop(self, timeout: float) -> None:
         """End the server in order within `timeout` seconds; it stays stopped until it is started again."""
@@ -165,7 +165,7 @@ class DatabaseRole:
     def restart(self) -> None:
         """End the server in order and start it again, with the configuration that waits for it. Raises WrongState, OperationFailed."""
         with self._lock:
-            if not self._notes.get("wanted"):
+            if not self.wanted():
                 raise errors.WrongState("The database server of this node is stopped, so it cannot be started again.", hint="start it")
             settings = self._settings()
             self._launch(self._server(), settings, bootstrap=False)
@@ -206,7 +206,7 @@ class DatabaseRole:
     def resume(self) -> None:
         """After a restart of the agent or the node: have the server run if it should. It never founds a cluster by that."""
         with self._lock:
-            if not self._notes.get("wanted"):
+            if not self.wanted():
                 return
             try:
                 self._watch.start()
@@ -254,8 +254,19 @@ class DatabaseRole:
         except OSError:
             return None
 
+    def wanted(self) -> bool:
+        return bool(self._notes.get("wanted"))
+
     def working(self) -> bool:
-        return bool(self._notes.get("wanted")) and self._supervisor.status(mariadb.DAEMON).running
+        return self.wanted() and self._supervisor.status(mariadb.DAEMON).running
+
+    def out_of_step(self) -> bool:
+        if not self._supervisor.status(mariadb.DAEMON).running or not self._is_open():
+            return True
+        try:
+            return not status.seen(status.ask(self.layout.socket, ANSWER_TIMEOUT))["ready"]
+        except errors.ConPaaSError:
+            return False  # it holds up the others, perhaps, but that is not known
 
     def stand_aside(self, aside: bool) -> None:
         settings, server = self._settings(), self._server()
@@ -273,7 +284,7 @@ class DatabaseRole:
             status.rows(connection, f"SET GLOBAL wsrep_provider_options = 'pc.weight={weight}'")
 
     def begin(self) -> None:
-        if self._notes.get("wanted"):
+        if self.wanted():
             settings, server = self._settings(), self._server()
             server.configure(self._render(settings, server))
             self._supervisor.ensure(server.daemon())
@@ -305,7 +316,7 @@ class DatabaseRole:
         """Have a server that waits alone begin again when others are there."""
         with self._lock:
             daemon = self._supervisor.status(mariadb.DAEMON)
-            if not self._notes.get("wanted") or not daemon.running or daemon.seconds < rejoin.PATIENCE:
+            if not self.wanted() or not daemon.running or daemon.seconds < rejoin.PATIENCE:
                 return
             if not rejoin.waits_alone(mariadb.last_run(file.tail(self.layout.error_log, _LOG_TAIL))):
                 return
@@ -435,7 +446,7 @@ class DatabaseRole:
             return "ABSENT"
         if daemon.running:
             return "RUNNING" if is_open else "STARTING"
-        return "STARTING" if self._notes.get("wanted") and not self._room.ended else "STOPPED"
+        return "STARTING" if self.wanted() and not self._room.ended else "STOPPED"
 
     def _why(self, daemon: supervisor.DaemonStatus, logged: str) -> str | None:
         """Why the server does not work; None when nothing tells of a failure."""
@@ -444,7 +455,7 @@ class DatabaseRole:
         found = mariadb.reason(mariadb.last_run(logged))
         if found is None and daemon.running and daemon.seconds < _RECENT:
             found = mariadb.reason(mariadb.former_run(logged))
-        if found is None and not daemon.running and self._notes.get("wanted"):
+        if found is None and not daemon.running and self.wanted():
             found = self._console()
         return found
 

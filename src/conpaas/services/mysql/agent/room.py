@@ -63,8 +63,16 @@ class Server(Protocol):
 
     def measure(self) -> Room | None: ...
 
+    def wanted(self) -> bool:
+        """Whether it should run."""
+        ...
+
     def working(self) -> bool:
         """Whether it runs, and should."""
+        ...
+
+    def out_of_step(self) -> bool:
+        """Whether it certainly takes no part in the cluster: it does not run, has not opened its data, or says so."""
         ...
 
     def stand_aside(self, aside: bool) -> None:
@@ -106,8 +114,13 @@ class Keeper:
         done = self._notes.get(_NOTE)
         if done and room.ample:
             self._undo(str(done), room)
-        elif done == _ENDED or not room.scarce or not self._server.working():
+        elif done == _ENDED or not room.scarce or not self._server.wanted():
             return
+        elif room.used_up and self._server.out_of_step():
+            log.warning("%s, and the server is out of step with the cluster: it is ended until there is room", room)
+            self._end()
+        elif not self._server.working():
+            return  # its supervisor starts it
         elif self._server.others_in_step():
             self._stand_aside(room, first=done is None)
         elif done:
@@ -123,8 +136,11 @@ class Keeper:
             if not room.used_up:
                 raise
             log.warning("%s, and the server holds up the others (%s): it is ended until there is room", room, error)
-            self._notes.set(**{_NOTE: _ENDED})
-            self._server.end()
+            self._end()
+
+    def _end(self) -> None:
+        self._notes.set(**{_NOTE: _ENDED})
+        self._server.end()
 
     def _undo(self, done: str, room: Room) -> None:
         if done == _ENDED:
