@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import pathlib
 import signal
+
+import pytest
 
 # Whoever starts the tests in the background has them ignore SIGINT, and every process inherits that, also those whose Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+HERE = pathlib.Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """When several processes share the tests, those that share loopback addresses or a platform stay together."""
+    for item in items:
+        suite, *inside = item.path.relative_to(HERE).parts
+        if suite in ("integration", "e2e"):  # a directory there, a file here
+            item.add_marker(pytest.mark.xdist_group(f"{suite}/{inside[0]}"))

@@ -24,7 +24,7 @@ def small(tmp_path: pathlib.Path) -> Iterator[platforms.Platform]:
     if subprocess.run(["mount", *options], check=False, capture_output=True).returncode:
         pytest.skip("a file system can be mounted by root only")
     try:
-        with platforms.platform(tmp_path, 95) as made:
+        with platforms.platform(tmp_path, 116) as made:
             yield made
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)

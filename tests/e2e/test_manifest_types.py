@@ -29,7 +29,7 @@ echo json_encode(['goods' => $row[0], 'greeting' => getenv('GREETING'), 'limit' 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[platforms.Platform]:
-    with platforms.platform(tmp_path_factory.mktemp("types"), 84) as made:
+    with platforms.platform(tmp_path_factory.mktemp("types"), 117) as made:
         yield made
 
 

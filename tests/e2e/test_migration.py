@@ -20,7 +20,7 @@ DELAY = 12
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[platforms.Platform]:
-    with platforms.platform(tmp_path_factory.mktemp("moves"), 99, manager={"HEALTH_INTERVAL": "1"}, other=OTHER) as made:
+    with platforms.platform(tmp_path_factory.mktemp("moves"), 118, manager={"HEALTH_INTERVAL": "1"}, other=OTHER) as made:
         made.cps("application", "create", APP)
         made.cps("application", "start", APP)
         yield made
