@@ -168,7 +168,6 @@ def test_a_server_that_stood_aside_and_crashed_is_ended_and_comes_back(server: S
     assert (server.did, keeper.ended) == (["aside True", "end"], True)
 
 
-
 def test_what_was_done_is_known_after_a_restart_of_the_agent(server: Server, keeper: room.Keeper, tmp_path: pathlib.Path) -> None:
     server.free, server.stuck = 1, True
     keeper.look()
