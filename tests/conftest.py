@@ -7,20 +7,23 @@ import signal
 from collections.abc import Generator
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Whoever starts the tests in the background has them ignore SIGINT, and every process inherits that, also those whose Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-HERE = pathlib.Path(__file__).parent
+
+class Together(LoadScopeScheduling):
+    """Several processes share the tests; those that share loopback addresses or a platform stay together: a directory of integration tests,
+    a file of end-to-end tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = pathlib.PurePath(nodeid.split("::", maxsplit=1)[0])
+        return str(path.parent if "integration" in path.parts else path)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """When several processes share the tests, those that share loopback addresses or a platform stay together."""
-    for item in items:
-        suite, *inside = item.path.relative_to(HERE).parts
-        if suite in ("integration", "e2e"):  # a directory there, a file here
-            item.add_marker(pytest.mark.xdist_group(f"{suite}/{inside[0]}"))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Together | None:
+    return Together(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.hookimpl(wrapper=True)
