@@ -132,6 +132,10 @@ class Callbacker(abc.ABC):
         """The VMs the Director has on record for this application. Waits only briefly for the Director."""
 
     @abc.abstractmethod
+    def revoked_certificates(self) -> list[str]:
+        """The serial numbers of the user's certificates that were revoked before their end. Waits only briefly for the Director."""
+
+    @abc.abstractmethod
     def close(self) -> None:
         """Give up waiting; calls under way raise `errors.Unreachable`."""
 
@@ -236,6 +240,13 @@ class DirectorCallbacker(Callbacker):
         if not isinstance(found, list):
             raise errors.RemoteError(f"The Director answered /list_nodes with {reply!r} instead of a list of nodes.")
         return [InventoryEntry.from_dict(values) for values in found]
+
+    def revoked_certificates(self) -> list[str]:
+        reply = self._call("/callback/revoked_certificates", {}, BRIEFLY)
+        found = reply.get("serials") if isinstance(reply, dict) else None
+        if not isinstance(found, list):
+            raise errors.RemoteError(f"The Director answered /callback/revoked_certificates with {reply!r} instead of serial numbers.")
+        return [str(one) for one in found]
 
     def close(self) -> None:
         self._closing.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from conpaas.core import application, config, daemon, node
+from conpaas.core import application, config, daemon, node, revocation
 from conpaas.core.https import identity
 
 SECTION = "manager"
@@ -19,7 +19,18 @@ def build(configuration: config.Config, credentials: identity.Credentials) -> da
         configuration.get_int(SECTION, "APP_ID"),
         allow_frontend=configuration.get_bool(SECTION, "ALLOW_FRONTEND", False),
     )
-    return daemon.Part(manager.rpc, callers, start=manager.start, close=manager.close)
+    interval = configuration.get_float(SECTION, "REVOCATION_INTERVAL", revocation.INTERVAL, minimum=0.5)
+    revoked = revocation.Revocations(manager.callbacker.revoked_certificates, interval)
+
+    def start() -> None:
+        revoked.start()
+        manager.start()
+
+    def close() -> None:
+        revoked.close()
+        manager.close()
+
+    return daemon.Part(manager.rpc, revoked.guard(callers), start=start, close=close)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

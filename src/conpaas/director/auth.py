@@ -80,10 +80,10 @@ def _check_certificate(kind: str, peer: identity.PeerIdentity | None) -> identit
     return peer
 
 
-def authorize(session: orm.Session, kind: str, peer: identity.PeerIdentity | None, address: str) -> Caller:
-    """The caller behind a certificate, for the kinds `user`, `manager` and `operator`. Raises Refused.
+def authorize(session: orm.Session, kind: str, peer: identity.PeerIdentity | None, address: str, *, disabled_too: bool = False) -> Caller:
+    """The caller behind a certificate, for the kinds `user`, `manager` and `operator`; with `disabled_too`, of a disabled account as well.
 
-    Replies are classic: 401 and a text when the certificate lacks something, 200 and `false` when what it names is unknown.
+    Raises Refused. Replies are classic: 401 and a text when the certificate lacks something, 200 and `false` when what it names is unknown.
     """
     peer = _check_certificate(kind, peer)
     record = session.get(models.Certificate, peer.serial)
@@ -92,7 +92,7 @@ def authorize(session: orm.Session, kind: str, peer: identity.PeerIdentity | Non
     user = session.get(models.User, peer.uid)
     if user is None:
         raise Refused(200, False)
-    if not user.active:
+    if not user.active and not disabled_too:
         raise Refused(200, {"error": f"The account '{user.username}' is disabled."})
     aid = None
     if kind == "manager":

@@ -13,6 +13,7 @@ from conpaas.core.https import identity, x509
 from conpaas.director import auth, ca, models, runtime, throttle, users
 
 LISTED = 500
+REVOKED_LISTED = 5000
 KEPT_AFTER_END = datetime.timedelta(days=30)
 
 
@@ -51,6 +52,13 @@ def listing(session: orm.Session, uid: int) -> list[models.Certificate]:
     row = models.Certificate
     mine = sa.and_(row.uid == uid, row.role == identity.ROLE_USER, row.expires > models.utcnow())
     return list(session.scalars(sa.select(row).where(mine).order_by(row.issued.desc(), row.serial).limit(LISTED)))
+
+
+def revoked(session: orm.Session, uid: int, now: datetime.datetime) -> list[str]:
+    """The serial numbers of a user's certificates that were revoked before their end, the newest REVOKED_LISTED of them."""
+    row = models.Certificate
+    mine = sa.and_(row.uid == uid, row.role == identity.ROLE_USER, row.revoked.is_not(None), row.expires > now)
+    return list(session.scalars(sa.select(row.serial).where(mine).order_by(row.revoked.desc(), row.serial).limit(REVOKED_LISTED)))
 
 
 def revoke_own(session: orm.Session, uid: int, serial: str, now: datetime.datetime) -> None:

@@ -202,13 +202,13 @@ def _by_password(refusal: Any) -> authentication.Caller:
     return dataclasses.replace(anonymous, uid=user.uid, username=user.username, operator=operator, password_hash=user.password)
 
 
-def _authenticate(kind: str, refusal: Any) -> authentication.Caller:
+def _authenticate(kind: str, refusal: Any, disabled_too: bool) -> authentication.Caller:
     if kind == "none":
         return authentication.Caller(peer=peer(), address=_address())
     if kind == "password":
         return _by_password(refusal)
     with runtime.current().database.reader() as session:
-        return authentication.authorize(session, kind, peer(), _address())
+        return authentication.authorize(session, kind, peer(), _address(), disabled_too=disabled_too)
 
 
 def _answer(call: Callable[[], Any]) -> flask.Response:
@@ -238,11 +238,13 @@ def endpoint(
     missing: str | None = None,
     refusal: Any = None,
     file_fields: Sequence[str] = (),
+    disabled_too: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Mount a handler at `rule`. `auth` is one of `auth.KINDS`.
 
     `missing` is the error text for an absent required parameter, with `{name}`; default: the RPC's text. `refusal` is the whole
     reply when a password is wrong, instead of an error. `file_fields` names parameters that may also come as a file part.
+    With `disabled_too`, a caller whose account is disabled passes, too.
     """
     if auth not in authentication.KINDS:
         raise ValueError(f"unknown kind of authentication {auth!r}")
@@ -254,7 +256,7 @@ def endpoint(
         @functools.wraps(handler)
         def view(**parts: Any) -> flask.Response:
             def call() -> Any:
-                caller = _authenticate(auth, refusal)
+                caller = _authenticate(auth, refusal, disabled_too)
                 flask.g.caller = caller.label
                 _check_parts(parts)
                 arguments: Mapping[str, Any] = {**reading.arguments(), **parts}

@@ -97,8 +97,8 @@ class SimulatedDirector(callbacker.Callbacker):
     """Keeps the Director's promises: the same request key means the same request, and a failed request leaves nothing behind.
 
     `credits` is the user's credit; each node costs one. `domains` tells which service holds a name, `foreign_domains` are those of other
-    applications. `network` is the first half of the nodes' addresses. Trouble is injected with
-    `fail`, `down` and `lose_answers`.
+    applications, `revoked` the serial numbers of revoked certificates. `network` is the first half of the nodes' addresses. Trouble is
+    injected with `fail`, `down` and `lose_answers`.
     """
 
     def __init__(self, make_agent: MakeAgent, network: str = "10.0") -> None:
@@ -108,6 +108,7 @@ class SimulatedDirector(callbacker.Callbacker):
         self.disks: dict[str, Disk] = {}
         self.domains: dict[str, int] = {}
         self.foreign_domains: set[str] = set()
+        self.revoked: list[str] = []
         self.created = 0
         self.calls: collections.Counter[str] = collections.Counter()
         self._make_agent = make_agent
@@ -303,6 +304,10 @@ class SimulatedDirector(callbacker.Callbacker):
     def credit(self) -> int:
         with self._called("credit"):
             return self.credits
+
+    def revoked_certificates(self) -> list[str]:
+        self._called("revoked_certificates")
+        return list(self.revoked)
 
     def list_nodes(self) -> list[callbacker.InventoryEntry]:
         with self._called("list_nodes"):

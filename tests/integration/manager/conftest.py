@@ -128,6 +128,7 @@ class World:
             "/create_nodes": create,
             "/remove_nodes": remove,
             "/credit": lambda form: {"credit": self.director.credit()},
+            "/callback/revoked_certificates": lambda form: {"serials": self.director.revoked_certificates()},
             "/callback/claim_domain": lambda form: self.director.claim_domain(form["domain"], int(form["service_id"])) or {},
             "/callback/release_domain": lambda form: self.director.release_domain(form["domain"], int(form["service_id"])) or {},
             "/list_nodes": lambda form: [entry.to_dict() for entry in self.director.list_nodes()],

@@ -186,3 +186,37 @@ def test_a_broken_service_type_hides_no_other(api: conftest.Api, alice: models.U
     listed = {one["name"]: one for one in api.get("/service_types", peer=conftest.user_peer(alice)).get_json()}
     assert set(listed) == {"helloworld", "odd"}
     assert listed["odd"]["page"] == json.loads(json.dumps(pages.Page().to_dict()))
+
+
+def test_a_manager_is_told_which_certificates_of_its_user_were_revoked(
+    api: conftest.Api, director: runtime.Director, alice: models.User, bob: models.User
+) -> None:
+    manager = conftest.node_peer(identity.ROLE_MANAGER, alice.uid, conftest.application_of(director, alice))
+
+    def told() -> list[str]:
+        return list(api.post("/callback/revoked_certificates", peer=manager).get_json()["serials"])
+
+    ended, other = peer_of(sign_in(api)), peer_of(sign_in(api))
+    peer_of(sign_in(api, username="bob"))
+    users.set_active(director, "bob", False)
+    assert told() == []
+    api.post("/session_end", peer=ended)
+    assert told() == [ended.serial]
+    users.set_password(director, alice.uid, "another long password")
+    assert sorted(told()) == sorted([ended.serial, other.serial])
+    users.set_active(director, "alice", False)
+    assert sorted(told()) == sorted([ended.serial, other.serial]), "also, and then above all, while the account is disabled"
+    assert "error" in api.post("/credit", peer=manager).get_json()
+    assert api.post("/callback/revoked_certificates", peer=other).status_code in (401, 403)
+
+
+def test_a_certificate_that_has_ended_by_itself_is_no_longer_told(
+    api: conftest.Api, director: runtime.Director, clock: conftest.Clock, alice: models.User
+) -> None:
+    manager = conftest.node_peer(identity.ROLE_MANAGER, alice.uid, conftest.application_of(director, alice))
+    with director.database.session() as session:
+        fields = {"role": "user", "uid": alice.uid, "fingerprint": "f", "issued": clock.now, "revoked": clock.now}
+        session.add(models.Certificate(serial="c0ffee", expires=clock.now + datetime.timedelta(hours=1), **fields))
+    assert api.post("/callback/revoked_certificates", peer=manager).get_json() == {"serials": ["c0ffee"]}
+    clock.forward(hours=2)
+    assert api.post("/callback/revoked_certificates", peer=manager).get_json() == {"serials": []}

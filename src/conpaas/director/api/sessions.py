@@ -53,6 +53,18 @@ def session_end(caller: auth.Caller) -> dict[str, Any]:
     return {}
 
 
+@endpoint.endpoint(blueprint, "/callback/revoked_certificates", auth="manager", disabled_too=True)
+def revoked_certificates(caller: auth.Caller) -> dict[str, list[str]]:
+    """The serial numbers of the certificates of the calling manager's user that were revoked before their end.
+
+    Managers ask for them now and then, and refuse who shows one; also while the account is disabled.
+    """
+    director = runtime.current()
+    assert caller.uid is not None
+    with director.database.reader() as session:
+        return {"serials": certificates.revoked(session, caller.uid, director.clock())}
+
+
 @endpoint.endpoint(blueprint, "/certificates", methods=["GET"], auth="user")
 def list_certificates(caller: auth.Caller) -> list[dict[str, Any]]:
     """The calling user's certificates that have not ended, newest first; `current` is the one that is calling. Times are in UTC."""
