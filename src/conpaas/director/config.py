@@ -207,6 +207,9 @@ KEYS = (
         *("director", "TRUSTED_PROXIES", "trusted_proxies", _addresses),
         "Addresses of front-ends and proxies whose X-Forwarded-For tells the caller's address, for throttling; separated by commas.",
     ),
+    Key("director", "QUOTA_VMS", "quota_vms", _integer(0, 10**9), "Most VMs at the same time of a new account; unset: no limit."),
+    Key("director", "QUOTA_APPLICATIONS", "quota_applications", _integer(0, 10**9), "Most applications of a new account; unset: no limit."),
+    Key("director", "QUOTA_VOLUMES_MB", "quota_volumes_mb", _integer(0, 10**9), "Most MB of volumes of a new account; unset: no limit."),
     Key("director", "TRUST_FRONTEND", "trust_frontend", _boolean, "Honour the front-end's certificate: managers accept it for any user."),
     Key("director", "FETCH_PRIVATE", "fetch_private", _boolean, "Fetch what manifests name from addresses that are not public, too."),
     Key("director", "CREDIT_INTERVAL", "credit_interval", _integer(1, 3600), "Seconds between two passes that charge started hours."),
@@ -299,6 +302,9 @@ class DirectorConfig:
     oidc: tuple[oidc_settings.Provider, ...] = ()
     smtp_password: str = dataclasses.field(default="", repr=False)
     trusted_proxies: tuple[str, ...] = ()
+    quota_vms: int | None = None
+    quota_applications: int | None = None
+    quota_volumes_mb: int | None = None
     trust_frontend: bool = False
     fetch_private: bool = False
     credit_interval: int = 60
@@ -320,6 +326,11 @@ class DirectorConfig:
     def pages_url(self) -> str:
         """Where people find the web front-end, without a slash at the end; empty if that is not known."""
         return self.frontend_url.rstrip("/")
+
+    @property
+    def sends_mail(self) -> bool:
+        """Whether messages leave this machine, and are not only written into the log."""
+        return self.notify != "log"
 
     @property
     def host(self) -> str:

@@ -58,6 +58,7 @@ class Endpoint:
     params: tuple[parameters.Param, ...]
     help: str
     name: str
+    disabled_too: bool = False
 
 
 REGISTRY: dict[str, Endpoint] = {}
@@ -267,7 +268,7 @@ def endpoint(
         blueprint.add_url_rule(rule, endpoint=handler.__name__, view_func=view, methods=list(methods))
         declared = (*CREDENTIALS, *reading.params) if auth == "password" else reading.params
         text = inspect.cleandoc(handler.__doc__ or "").split("\n\n")[0]
-        REGISTRY[rule] = Endpoint(rule, tuple(methods), auth, declared, text, handler.__name__)
+        REGISTRY[rule] = Endpoint(rule, tuple(methods), auth, declared, text, handler.__name__, disabled_too)
         return handler
 
     return decorate

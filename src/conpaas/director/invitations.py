@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from conpaas.core import errors
-from conpaas.director import models, tokens
+from conpaas.director import config, models, notify, tokens
 
 LIFETIME_DAYS = 14
 KEPT = datetime.timedelta(days=90)
@@ -94,6 +94,28 @@ def as_dict(row: models.Invitation, username: str | None, now: datetime.datetime
 def prune(session: orm.Session, now: datetime.datetime) -> None:
     """Forget invitations that ended long ago."""
     session.execute(sa.delete(models.Invitation).where(models.Invitation.expires < now - KEPT))
+
+
+def require_mail(configuration: config.DirectorConfig, wanted: Wanted) -> None:
+    """Raise unless an invitation can be sent by e-mail here, and to somebody."""
+    if not wanted.email:
+        raise errors.InvalidArgument("An invitation that is sent by e-mail needs an address.")
+    if not configuration.sends_mail:
+        raise errors.WrongState("This Director sends no e-mail.", hint="Make the invitation without, and pass its address on yourself.")
+
+
+def mail(configuration: config.DirectorConfig, row: models.Invitation, token: str) -> None:
+    """Send an invitation to whom it is for. It is sent once: whoever invites has the address as well. Raises OperationFailed."""
+    how = url(configuration.pages_url, token) or f"cps-user create_free --invitation {token}"
+    lines = [
+        "Hello,",
+        "you are invited to make an account at ConPaaS:",
+        how,
+        f"This works once, until {row.expires:%Y-%m-%d}."
+        + (f" You begin with {row.credit} credits; a machine costs one for each hour." if row.credit else ""),
+        "If you do not know why you get this, ignore the message.",
+    ]
+    notify.make(configuration)(row.email, "You are invited to ConPaaS", "\n\n".join(lines) + "\n")
 
 
 def url(pages_url: str, token: str) -> str | None:

@@ -357,17 +357,22 @@ def invitation_group() -> None:
 @click.option("--email", default="", help="Only an account of this address may be made by it.")
 @click.option("--credit", type=click.IntRange(0, 10**9), default=50, show_default=True, help="Opening balance of the account.")
 @click.option("--days", type=click.IntRange(1, 90), default=14, show_default=True, help="How long it is good.")
+@click.option("--mail", is_flag=True, help="Send it to that address, too.")
 @click.pass_obj
 @_reported
-def create_invitation(place: Place, email: str, credit: int, days: int) -> None:
+def create_invitation(place: Place, email: str, credit: int, days: int, mail: bool) -> None:
     """Print the link (or, without FRONTEND_URL, the token) by which one person may register."""
     from conpaas.director import invitations, users
 
     wanted = invitations.Wanted(users.check_email(email) if email else "", credit, days)
     with place.director() as director:
+        if mail:
+            invitations.require_mail(director.config, wanted)
         with director.database.session() as session:
-            _, token = invitations.invite(session, wanted, f"{getpass.getuser()} on the Director's host", director.clock())
+            row, token = invitations.invite(session, wanted, f"{getpass.getuser()} on the Director's host", director.clock())
         click.echo(invitations.url(director.config.pages_url, token) or token)
+        if mail:
+            invitations.mail(director.config, row, token)
 
 
 @invitation_group.command("list")

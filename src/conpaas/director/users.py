@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc, orm
 
 from conpaas.core import errors
-from conpaas.director import auth, credits, invitations, models, notices, passwords, runtime, throttle
+from conpaas.director import auth, credits, invitations, models, notices, passwords, quotas, runtime, throttle
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,8 @@ def _check_text(what: str, text: str) -> str:
 
 
 def create(director: runtime.Director, wanted: NewUser, also: Callable[[orm.Session, models.User], object] | None = None) -> models.User:
-    """Create an account with its opening balance and its first application, and `also` what the caller does in the same transaction,
-    all or nothing.
+    """Create an account with its opening balance, the configured quotas and its first application, and `also` what the caller does in
+    the same transaction, all or nothing.
 
     Raises InvalidArgument for what cannot be, with the classic texts where a name or address is taken.
     """
@@ -113,6 +113,9 @@ def create(director: runtime.Director, wanted: NewUser, also: Callable[[orm.Sess
         active=not wanted.confirm,
         unconfirmed=wanted.confirm,
     )
+    if wanted.role != "operator":
+        configured = director.config
+        quotas.set_limits(user, quotas.Amounts(configured.quota_vms, configured.quota_applications, configured.quota_volumes_mb))
     try:
         with director.database.session() as session:
             _refuse_taken(session, username, email)

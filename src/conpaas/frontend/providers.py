@@ -13,7 +13,9 @@ from conpaas.frontend import routing, visits
 SIGN_IN: Final = "oidc"
 LINK: Final = "oidc-link"
 """The cookies: what for somebody was sent away."""
-_SECONDS: Final = 600
+INVITATION: Final = "oidc-invitation"
+"""The cookie with the invitation that somebody who is sent away has."""
+SECONDS: Final = 600
 
 
 def callback_address(visit: visits.Visit) -> str:
@@ -29,7 +31,7 @@ def send_away(visit: visits.Visit, name: str, purpose: str) -> responses.Respons
     if urllib.parse.urlsplit(address).scheme not in ("https", "http"):
         raise errors.RemoteError("The Director gave no usable address of the identity provider.")
     response = visit.render("entry/continue.html", address=address)
-    routing.set_cookie(response, visit.frontend.settings, purpose, state, _SECONDS)
+    routing.set_cookie(response, visit.frontend.settings, purpose, state, SECONDS)
     response.headers["Refresh"] = f"0;url={address}"
     return response
 
@@ -50,7 +52,8 @@ def brought_back(visit: visits.Visit, purpose: str) -> str:
     return visit.query("code")
 
 
-def forget(visit: visits.Visit, response: responses.Response, purpose: str) -> responses.Response:
+def forget(visit: visits.Visit, response: responses.Response, *cookies: str) -> responses.Response:
     """The response, with which the browser forgets that it was sent away."""
-    routing.set_cookie(response, visit.frontend.settings, purpose, "")
+    for one in cookies:
+        routing.set_cookie(response, visit.frontend.settings, one, "")
     return response

@@ -128,6 +128,8 @@ class Registration:
     providers: tuple[Mapping[str, Any], ...] = ()
     max_credit: int = 0
     version: str = ""
+    mail: bool = False
+    """Whether the Director sends e-mail."""
 
 
 class Upstreams:
@@ -186,6 +188,7 @@ class Upstreams:
             providers=providers,
             max_credit=int(reply.get("max_credit") or 0),
             version=replies.text(reply.get("version")),
+            mail=bool(reply.get("mail")),
         )
 
     def version(self) -> str:
@@ -202,9 +205,10 @@ class Upstreams:
         fields = {"username": username, "password": password, "hours": settings.SESSION_HOURS}
         return self._granted("/session_certificate", fields, address)
 
-    def finish_oidc(self, state: str, code: str, redirect_uri: str) -> sessions.Grant:
-        """Exchange what an identity provider sent back for a certificate."""
-        return self._granted("/oidc/finish", {"state": state, "code": code, "redirect_uri": redirect_uri})
+    def finish_oidc(self, state: str, code: str, redirect_uri: str, invitation: str = "") -> sessions.Grant:
+        """Exchange what an identity provider sent back for a certificate; an `invitation` makes an account of somebody unknown."""
+        fields = {"state": state, "code": code, "redirect_uri": redirect_uri}
+        return self._granted("/oidc/finish", {**fields, **({"invitation": invitation} if invitation else {})})
 
     def begin_oidc(self, provider: str, redirect_uri: str) -> tuple[str, str]:
         """The address of the provider's sign-in page, and the state that its answer must carry."""

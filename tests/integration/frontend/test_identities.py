@@ -79,6 +79,40 @@ def test_an_identity_is_linked_signs_in_and_is_taken_away(whole: frontends.Whole
     assert alice.post("/account/identities/unlink", id=number).status_code in (404, 409)
 
 
+def test_somebody_invited_comes_in_through_a_provider(provider: Provider, tmp_path: pathlib.Path) -> None:
+    """By invitation only: the invitation goes along to the provider and back, and makes one account, of the address it is for."""
+    secret = f"CLIENT_ID = {oidc_provider.CLIENT_ID}\nCLIENT_SECRET = {oidc_provider.CLIENT_SECRET}\n"
+    section = f"[oidc {NAME}]\nISSUER = {provider.issuer}\n{secret}LABEL = Our <university>\nCA = {provider.ca}\n"
+    with frontends.running(tmp_path, sections=section, REGISTRATION="invitation") as made:
+        made.register("opal", role="operator")
+        page = made.person("opal").post("/operator/invitations", email="erna@idp.example", credit="7").text
+        found = re.search(rf"{re.escape(made.url)}/invitation/([\w-]+)", page)
+        assert found
+        token = found[1]
+
+        provider.person("uninvited")
+        guest = made.person()
+        assert "by invitation only" in back(guest, provider.visit(away(guest.post("/oidc/start", name=NAME)))).text
+
+        invited = made.person()
+        page = invited.page(f"/invitation/{token}")
+        assert f'name="invitation" value="{token}"' in page and "Sign in with Our &lt;university&gt;" in page
+        provider.person("somebody-else")
+        refused = back(invited, provider.visit(away(invited.post("/oidc/start", name=NAME, invitation=token))))
+        assert "The invitation is for another e-mail address." in refused.text
+        assert f'value="{token}"' in refused.text, "the way to try again is on the page"
+
+        provider.person("erna")
+        reply = back(invited, provider.visit(away(invited.post("/oidc/start", name=NAME, invitation=token))))
+        assert reply.headers["location"] == "/apps"
+        invited.csrf = ""
+        assert "erna@idp.example" in invited.page("/account")
+        assert "7" in invited.page("/credits")
+        provider.person("uninvited")
+        again = made.person()
+        assert "not valid, or no longer" in back(again, provider.visit(away(again.post("/oidc/start", name=NAME, invitation=token)))).text
+
+
 def test_what_another_browser_was_sent_away_for_links_nothing(whole: frontends.Whole, provider: Provider) -> None:
     whole.register("bob")
     whole.register("mallory")

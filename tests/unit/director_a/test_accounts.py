@@ -9,8 +9,23 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from conpaas.core import errors
 from conpaas.director import app as director_app
-from conpaas.director import auth, config, credits, invitations, models, notices, notify, outlook, registration, runtime, tokens, users
+from conpaas.director import (
+    auth,
+    config,
+    credits,
+    invitations,
+    models,
+    notices,
+    notify,
+    outlook,
+    quotas,
+    registration,
+    runtime,
+    tokens,
+    users,
+)
 
 from . import conftest
 from .test_credits import start_vm
@@ -389,3 +404,57 @@ def test_wrong_settings_are_named(tmp_path: Any, text: str, wrong: str) -> None:
     path = tmp_path / "director.cfg"
     path.write_text(text)
     assert wrong in config.problems(path)[0]
+
+
+class TestInvitationsByMail:
+    """Operators may have an invitation sent; they see its address in any case."""
+
+    def test_it_is_sent_to_whom_it_is_for(self, director: runtime.Director, operator: models.User, sent: Sent) -> None:
+        api = configured(director, registration="invitation", frontend_url="https://front.example", notify="smtp")
+        assert api.get("/registration").get_json()["mail"] is True
+        asked = {"email": "carol@example.org", "credit": "9", "mail": "true"}
+        made = api.post("/operator/invite", asked, peer=conftest.user_peer(operator)).get_json()
+        ((to, subject, text),) = sent.messages
+        assert (to, subject) == ("carol@example.org", "You are invited to ConPaaS")
+        assert made["url"] in text and "9 credits" in text and "2026-03-15" in text
+        assert (made["mailed"], made["mail_problem"]) == (True, None)
+        assert api.post("/new_user", {**NEW, "invitation": made["token"]}).get_json()["username"] == "carol"
+
+    def test_one_that_could_not_be_sent_is_good_all_the_same(
+        self, director: runtime.Director, operator: models.User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(to: str, subject: str, text: str) -> None:
+            raise errors.OperationFailed("The mail server is away.")
+
+        monkeypatch.setattr(notify, "make", lambda configuration: refuse)
+        api = configured(director, notify="smtp")
+        asked = {"email": "carol@example.org", "mail": "true"}
+        made = api.post("/operator/invite", asked, peer=conftest.user_peer(operator)).get_json()
+        assert (made["mailed"], made["mail_problem"]) == (False, "The mail server is away.")
+        assert api.post("/new_user", {**NEW, "invitation": made["token"]}).get_json()["username"] == "carol"
+
+    @pytest.mark.parametrize(
+        ("notify_by", "email", "why"),
+        [("log", "carol@example.org", "This Director sends no e-mail."), ("smtp", "", "needs an address")],
+    )
+    def test_what_cannot_be_sent_is_not_made(
+        self, director: runtime.Director, operator: models.User, sent: Sent, notify_by: str, email: str, why: str
+    ) -> None:
+        api = configured(director, notify=notify_by)
+        peer = conftest.user_peer(operator)
+        assert why in api.post("/operator/invite", {"email": email, "mail": "true"}, peer=peer).get_json()["error"]
+        assert api.get("/operator/invitations", peer=peer).get_json() == []
+        assert sent.messages == []
+
+
+def test_new_accounts_have_the_configured_quotas(director: runtime.Director, alice: models.User) -> None:
+    api = configured(director, quota_vms=4, quota_applications=2)
+    api.post("/new_user", NEW)
+    operator = users.create(director, users.NewUser(username="root2", email="r2@example.org", password=conftest.PASSWORD, role="operator"))
+    found = {}
+    with director.database.reader() as session:
+        for name in ("alice", "carol", "root2"):
+            found[name] = quotas.limits(users.get(session, name))
+    assert found["alice"] == found["root2"] == quotas.Amounts(None, None, None), "nobody else is limited"
+    assert found["carol"] == quotas.Amounts(4, 2, None)
+    assert operator.quota_vms is None

@@ -81,6 +81,7 @@ def registration() -> dict[str, Any]:
         "confirmation": configured.confirm_email,
         "oidc": [{"name": one.name, "label": one.label} for one in configured.oidc],
         "max_credit": configured.max_credit,
+        "mail": configured.sends_mail,
         "version": conpaas.__version__,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any
 
 import flask
@@ -12,6 +13,8 @@ from conpaas.core import errors, node, params
 from conpaas.director import auth, cloudcheck, credits, endpoint, findings, invitations, models, quotas, runtime, users
 from conpaas.director.api import clouds as clouds_api
 from conpaas.director.lifecycle import component, wanted
+
+log = logging.getLogger(__name__)
 
 blueprint = flask.Blueprint("operator", __name__)
 
@@ -123,16 +126,34 @@ def set_quota(*, username: str, vms: str, applications: str, volumes_mb: str) ->
         params.Param("email", _WORDS, "", help="Only an account of this address may be made by it; empty: of any."),
         params.Param("credit", params.Integer(minimum=0, maximum=10**9), 0, help="Opening balance of the account."),
         params.Param("days", params.Integer(minimum=1, maximum=90), invitations.LIFETIME_DAYS, help="How long it is good."),
+        params.Param("mail", params.Boolean(), False, help="Send it to `email`; an error where NOTIFY is `log`."),
     ],
 )
-def invite(*, email: str, credit: int, days: int, caller: auth.Caller) -> dict[str, Any]:
-    """A new invitation: the `token`, shown here only, and its `url` where FRONTEND_URL is set. It makes one account."""
+def invite(*, email: str, credit: int, days: int, mail: bool, caller: auth.Caller) -> dict[str, Any]:
+    """A new invitation: the `token`, shown here only, and its `url` where FRONTEND_URL is set. It makes one account.
+
+    `mailed` tells whether a message with it was sent; if one should have been, `mail_problem` says why it was not.
+    """
     director = runtime.current()
     asked = invitations.Wanted(users.check_email(email) if email.strip() else "", credit, days)
+    if mail:
+        invitations.require_mail(director.config, asked)
     now = director.clock()
     with director.database.session() as session:
         row, token = invitations.invite(session, asked, caller.username, now)
-    return {"token": token, "url": invitations.url(director.config.pages_url, token), **invitations.as_dict(row, None, now)}
+    problem = _mailed(director, row, token) if mail else None
+    told = {"mailed": mail and problem is None, "mail_problem": problem}
+    return {"token": token, "url": invitations.url(director.config.pages_url, token), **invitations.as_dict(row, None, now), **told}
+
+
+def _mailed(director: runtime.Director, row: models.Invitation, token: str) -> str | None:
+    """Send an invitation; why it was not, if it was not. It is good all the same: whoever makes it has its address."""
+    try:
+        invitations.mail(director.config, row, token)
+    except errors.OperationFailed as error:
+        log.warning("invitation %s could not be sent: %s", row.id, error)
+        return str(error)
+    return None
 
 
 @endpoint.endpoint(blueprint, "/operator/invitations", methods=["GET"], auth="operator")

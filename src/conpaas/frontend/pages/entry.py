@@ -191,22 +191,26 @@ def resend(visit: visits.Visit) -> responses.Response:
 
 
 def start_oidc(visit: visits.Visit) -> responses.Response:
-    """Send the browser to an identity provider."""
-    return providers.send_away(visit, visit.field("name"), providers.SIGN_IN)
+    """Send the browser to an identity provider; it keeps the invitation, if there is one, until it is back."""
+    response = providers.send_away(visit, visit.field("name"), providers.SIGN_IN)
+    routing.set_cookie(response, visit.frontend.settings, providers.INVITATION, visit.field("invitation")[:256], providers.SECONDS)
+    return response
 
 
 def finish_oidc(visit: visits.Visit) -> responses.Response:
     """What the identity provider sent back. The state must be the one that this browser was sent away with."""
     if visit.session is not None and providers.begun_for(visit, providers.LINK):
         return identities.finish_link(visit)
+    invitation = routing.cookie(visit.request, visit.frontend.settings, providers.INVITATION)
     try:
         code = providers.brought_back(visit, providers.SIGN_IN)
-        grant = visit.frontend.upstreams.finish_oidc(visit.query("state"), code, providers.callback_address(visit))
+        grant = visit.frontend.upstreams.finish_oidc(visit.query("state"), code, providers.callback_address(visit), invitation)
     except errors.ConPaaSError as error:
-        response = _sign_in_page(visit, problems.describe(error))
+        problem = problems.describe(error)
+        response = _registration_page(visit, {"invitation": invitation}, problem) if invitation else _sign_in_page(visit, problem)
     else:
         response = _begin(visit, grant, "/apps")
-    return providers.forget(visit, response, providers.SIGN_IN)
+    return providers.forget(visit, response, providers.SIGN_IN, providers.INVITATION)
 
 
 def set_theme(visit: visits.Visit) -> responses.Response:

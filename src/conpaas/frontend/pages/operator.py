@@ -151,8 +151,10 @@ def set_quota(visit: visits.Visit) -> responses.Response:
 
 
 def invite(visit: visits.Visit) -> responses.Response:
-    """Make an invitation; its address is shown once."""
-    fields = {"email": visit.field("email") or None, "credit": visit.field("credit") or None}
+    """Make an invitation; its address is shown once, whether it is sent by e-mail or not."""
+    fields: dict[str, Any] = {"email": visit.field("email") or None, "credit": visit.field("credit") or None}
+    if fields["email"] and visit.field("mail"):
+        fields["mail"] = "true"
     try:
         made = replies.mapping(visit.director.post("/operator/invite", fields), "an invitation")
     except errors.ConPaaSError as error:
