@@ -29,6 +29,7 @@ from conpaas.core import (
     migration,
     migration_steps,
     node,
+    pages,
     params,
     paths,
     rpc,
@@ -153,7 +154,7 @@ class ApplicationManager(application_calls.ApplicationCalls):
         return service
 
     def _make_manager(self, record: records.ServiceRecord) -> manager.BaseManager:
-        context = dataclasses.replace(self._context, service_id=record.id, type=record.type)
+        context = dataclasses.replace(self._context, service_id=record.id, type=record.type, page=self._page_of(record))
         try:
             made: manager.BaseManager = self.registry.get(record.type).load_manager()(context)
         except Exception as error:  # noqa: BLE001 - one service that cannot be loaded must not keep the others down
@@ -162,6 +163,14 @@ class ApplicationManager(application_calls.ApplicationCalls):
             stand_in.reason = f"Service {record.id} cannot be managed: {ops.describe(error)}"
             return stand_in
         return made
+
+    def _page_of(self, record: records.ServiceRecord) -> pages.Page:
+        """What the type's page shows; nothing if it cannot be loaded, as a service works without."""
+        try:
+            return self.registry.get(record.type).load_page()
+        except errors.NotFound as error:
+            _log.warning("service %d has no charts: %s", record.id, error)
+            return pages.Page()
 
     def drop_manager(self, service_id: int) -> None:
         with self._guard:

@@ -188,15 +188,21 @@ class HealthMonitor:
 
     def _do_housekeeping(self, service: manager.BaseManager) -> None:
         try:
-            if not self._closed and service.state is states.State.RUNNING and service.idle:
-                service.housekeeping()
-        except errors.ConPaaSError as error:
-            _log.warning("service %d: housekeeping failed: %s", service.service_id, error)
-        except Exception:  # noqa: BLE001 - it is tried again
-            if not self._closed:
-                _log.exception("service %d: housekeeping failed", service.service_id)
+            self._at_rest(service, "housekeeping", service.housekeeping)
+            self._at_rest(service, "measuring", lambda: service.measure(self._wall_clock()))
         finally:
             self._housekeeping[service.service_id] = self._clock() + HOUSEKEEPING_PAUSE
+
+    def _at_rest(self, service: manager.BaseManager, what: str, call: Callable[[], object]) -> None:
+        """Make a call that a service at rest gets now and then; one that fails is made again."""
+        try:
+            if not self._closed and service.state is states.State.RUNNING and service.idle:
+                call()
+        except errors.ConPaaSError as error:
+            _log.warning("service %d: %s failed: %s", service.service_id, what, error)
+        except Exception:  # noqa: BLE001 - it is tried again
+            if not self._closed:
+                _log.exception("service %d: %s failed", service.service_id, what)
 
     def _call_due(self, nodes: Iterable[node.ServiceNode], now: float) -> None:
         with self._changed:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pathlib
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from conpaas.core import agents, callbacker, config, errors, expose, log, log_window, migration, node, params, paths, states
+from conpaas.core import agents, callbacker, config, errors, expose, figures, log, log_window, migration, node, pages, params, paths, states
 from conpaas.core import operations as ops
 from conpaas.core.https import identity
 from conpaas.core.state import records, settings, store
@@ -34,7 +35,7 @@ Peers = Callable[[int], "BaseManager | None"]
 class ManagerContext:
     """What a service manager is built from. `director` is for what only the Director knows; nodes and volumes come by operations.
 
-    `peers` finds the other services of the application, for what `BaseManager` offers to them.
+    `peers` finds the other services of the application, for what `BaseManager` offers to them; `page` is what a web front-end shows.
     """
 
     service_id: int
@@ -46,6 +47,7 @@ class ManagerContext:
     director: callbacker.Callbacker
     submit: Submit
     peers: Peers = lambda _: None
+    page: pages.Page = dataclasses.field(default_factory=pages.Page)
 
 
 class ServiceCodes:
@@ -105,6 +107,7 @@ class BaseManager:
         self.code_versions = ServiceCodes(context.store.codes, context.service_id)
         self.operation: ops.Operation | None = None
         self.victims: tuple[str, ...] | None = None
+        self.figures = figures.Figures(context.page)
         self._store = context.store
         self._submit = context.submit
         self.log: logging.Logger = self._open_log()
@@ -348,6 +351,10 @@ class BaseManager:
     def on_remove(self) -> None:
         """The service, already without nodes, is about to be removed; its directories are deleted afterwards."""
 
+    def measure(self, now: float) -> None:
+        """Keep what the charts of the service's page show now, if it is time to. Called as `housekeeping` is."""
+        self.figures.measure(lambda method: expose.exposed_methods(self)["GET", method].call({}, None), now)
+
     # Hooks: volumes and code
 
     def check_create_volume(self, name: str, size: int, agent_id: str) -> None:
@@ -456,6 +463,20 @@ class BaseManager:
     def get_service_history(self) -> dict[str, Any]:
         """List the states the service has been in, oldest first."""
         return {"state_log": [entry.to_dict() for entry in self._store.services.history(self.service_id)]}
+
+    @expose.expose(
+        "GET",
+        params.Param("method", params.Text(max_length=128), help="the method that a chart of the service's page asks"),
+        params.Param("seconds", params.Integer(minimum=60, maximum=86_400), default=86_400, help="how far back"),
+        params.Param("points", params.Integer(minimum=2, maximum=500), default=200, help="how many rows at most; they are means then"),
+    )
+    def get_figures(self, method: str, seconds: int, points: int) -> dict[str, Any]:
+        """Tell what a chart has shown until now: `columns`, and `rows` of a time and a number for each column, oldest first.
+
+        Measured once a minute while the service runs and kept for a day, unless the manager was started since.
+        """
+        params.must_be_one_of("method", method, self.figures.methods)
+        return self.figures.tell(method, seconds, points, time.time())
 
     @expose.expose("GET", HOW_MANY)
     def list_operations(self, limit: int) -> dict[str, Any]:

@@ -44,6 +44,9 @@ SERVICES: Final = "@services"
 """As `Field.choices_from`: the other services of the application, by their numbers."""
 
 
+_MAX_DEPTH: Final = 12
+
+
 @dataclasses.dataclass(frozen=True)
 class Value:
     """One value of a reply: `key` is its path. `unit` follows the number."""
@@ -205,7 +208,8 @@ class Buttons:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """Numbers of a reply over time, measured while the page is open; the numbers stand beside it."""
+    """Numbers of a reply over time, which stand beside it. The manager calls the method once a minute and keeps a day of them; while the
+    page is open, it is called every few seconds."""
 
     title: str
     method: str
@@ -278,6 +282,27 @@ class Page:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return dataclasses.asdict(self)
+
+
+def pick(value: Any, path: str) -> Any:
+    """What is at `path` in a reply; None if nothing is there."""
+    return _pick(value, path, _MAX_DEPTH)
+
+
+def _pick(value: Any, path: str, depth: int) -> Any:
+    if not path or depth == 0:
+        return value
+    if isinstance(value, Mapping) and path in value:
+        return value[path]
+    name, _, rest = path.partition(".")
+    if isinstance(value, Mapping):
+        return _pick(value[name], rest, depth - 1) if name in value else None
+    if isinstance(value, list):
+        if name == "*":
+            return [_pick(one, rest, depth - 1) for one in value]
+        if name.isascii() and name.isdigit() and int(name) < len(value):
+            return _pick(value[int(name)], rest, depth - 1)
+    return None
 
 
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:

@@ -12,8 +12,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Final, Protocol
 
-from conpaas.core import errors
-from conpaas.frontend import panels, paths
+from conpaas.core import errors, pages
+from conpaas.frontend import panels
 from conpaas.frontend.declared import Call, Deed, Field
 
 MAX_TEXT: Final = 65_536
@@ -273,6 +273,6 @@ def _bounded(text: str) -> str:
 
 def seen_once(deed: Deed, prepared: Prepared, reply: Any) -> dict[str, str]:
     """What a person must see of an action that was done, by its label; it is kept nowhere."""
-    shown = paths.pick(reply, deed.shows) if deed.shows else None
+    shown = pages.pick(reply, deed.shows) if deed.shows else None
     told = {deed.label: str(shown)} if shown not in (None, "", [], {}) else {}
     return {**prepared.made, **told}

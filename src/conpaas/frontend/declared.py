@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from conpaas.core import pages
+from conpaas.core.pages import Field, Role
 from conpaas.frontend import paths
 
-KINDS: Final = ("facts", "table", "form", "buttons", "chart", "link", "text")
-DEEDS: Final = ("action", "download", "view")
-INPUTS: Final = ("text", "number", "choice", "several", "secret", "boolean", "lines", "file", "pairs", "rows")
-SID: Final = "{sid}"
-NODES: Final = "@nodes"
-SERVICES: Final = "@services"
+KINDS: Final = tuple(part.kind for part in typing.get_args(pages.Part))
+DEEDS: Final = tuple(deed.kind for deed in typing.get_args(pages.Deed))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,51 +34,10 @@ class Call:
         return json.dumps([self.verb, self.method, self.params, self.application], sort_keys=True, default=str)
 
 
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """One thing that a form asks for."""
-
-    name: str
-    label: str
-    input: str
-    help: str
-    required: bool
-    default: Any
-    choices: tuple[str, ...]
-    choices_from: str
-    minimum: int | None
-    maximum: int | None
-    placeholder: str
-    present: str
-    unit: str
-    generated: bool
-    of: tuple[Field, ...]
-
-    @classmethod
-    def read(cls, value: Mapping[str, Any]) -> Field:
-        kind = _text(value, "input", "text")
-        return cls(
-            name=_text(value, "name"),
-            label=_text(value, "label") or _text(value, "name"),
-            input=kind if kind in INPUTS else "text",
-            help=_text(value, "help"),
-            required=bool(value.get("required")),
-            default=value.get("default"),
-            choices=tuple(str(one) for one in _list(value, "choices")),
-            choices_from=_text(value, "choices_from"),
-            minimum=_integer(value, "minimum"),
-            maximum=_integer(value, "maximum"),
-            placeholder=_text(value, "placeholder"),
-            present=_text(value, "present"),
-            unit=_text(value, "unit"),
-            generated=bool(value.get("generated")),
-            of=tuple(cls.read(one) for one in _objects(value, "of")),
-        )
-
-    def source(self) -> Call | None:
-        """The call that tells its choices, if one does."""
-        method = self.choices_from.partition(":")[0]
-        return None if not method or method.startswith("@") else Call("GET", method)
+def choices_call(field: Field) -> Call | None:
+    """The call that tells the choices of a field, if one does."""
+    method = field.choices_from.partition(":")[0]
+    return None if not method or method.startswith("@") else Call("GET", method)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +74,7 @@ class Deed:
             kind=kind if kind in DEEDS else "action",
             method=_text(value, "method"),
             label=_text(value, "label"),
-            fields=tuple(Field.read(one) for one in _objects(value, "fields")),
+            fields=tuple(_field(one) for one in _objects(value, "fields")),
             fixed=_mapping(value, "fixed"),
             row={name: str(path) for name, path in _mapping(value, "row").items()},
             states=tuple(str(one) for one in _list(value, "states")),
@@ -155,7 +113,7 @@ class Part:
     def calls(self) -> list[Call]:
         """All that is read to show it, the choices of its forms included."""
         found = [self.reads] if self.reads is not None else []
-        return found + [call for deed in self.deeds for one in deed.fields if (call := one.source()) is not None]
+        return found + [call for deed in self.deeds for one in deed.fields if (call := choices_call(one)) is not None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,17 +124,6 @@ class Panel:
     title: str
     help: str
     parts: tuple[Part, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Role:
-    """What a role is called."""
-
-    name: str
-    label: str
-    help: str = ""
-    minimum: int = 0
-    scalable: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,7 +211,7 @@ def with_sid(deed: Deed, sid: int) -> Deed:
 
 
 def _numbered(fixed: Mapping[str, Any], sid: int) -> dict[str, Any]:
-    return {name: sid if value == SID else value for name, value in fixed.items()}
+    return {name: sid if value == pages.SID else value for name, value in fixed.items()}
 
 
 def _reading(value: Mapping[str, Any], sid: int) -> Call | None:
@@ -273,6 +220,27 @@ def _reading(value: Mapping[str, Any], sid: int) -> Call | None:
         return None
     verb = "POST" if value.get("verb") == "POST" else "GET"
     return Call(verb, method, _numbered(_mapping(value, "fixed"), sid), bool(value.get("application")))
+
+
+def _field(value: Mapping[str, Any]) -> Field:
+    kind = _text(value, "input", "text")
+    return Field(
+        name=_text(value, "name"),
+        label=_text(value, "label") or _text(value, "name"),
+        input=kind if kind in pages.INPUTS else "text",
+        help=_text(value, "help"),
+        required=bool(value.get("required")),
+        default=value.get("default"),
+        choices=tuple(str(one) for one in _list(value, "choices")),
+        choices_from=_text(value, "choices_from"),
+        minimum=_integer(value, "minimum"),
+        maximum=_integer(value, "maximum"),
+        placeholder=_text(value, "placeholder"),
+        present=_text(value, "present"),
+        unit=_text(value, "unit"),
+        generated=bool(value.get("generated")),
+        of=tuple(_field(one) for one in _objects(value, "of")),
+    )
 
 
 def _role(value: Mapping[str, Any]) -> Role:

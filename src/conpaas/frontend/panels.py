@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from conpaas.core import errors
+from conpaas.core import errors, pages
 from conpaas.frontend import declared, paths
 from conpaas.frontend.declared import Call, Deed, Field, Part
 
@@ -227,7 +227,7 @@ class _Maker:
 
     def _table(self, part: Part, reply: Answer) -> TableView:
         columns = _values(part.value, "columns")
-        found = paths.rows(paths.pick(reply, str(part.value.get("rows") or "")))
+        found = paths.rows(pages.pick(reply, str(part.value.get("rows") or "")))
         marked = str(part.value.get("marked") or "")
         rows = tuple(self._row(part, columns, one, marked) for one in found[:MAX_ROWS])
         empty = str(part.value.get("empty") or "")
@@ -240,14 +240,14 @@ class _Maker:
         cells = tuple(cell(one, row) for one in columns)
         about = str(cells[0].value) if cells and not cells[0].empty else ""
         deeds = [self._deed(deed, row, None, about) for deed in part.deeds if self._is_offered(deed, row)]
-        return Row(cells, tuple(deeds), bool(marked and paths.pick(row, marked)))
+        return Row(cells, tuple(deeds), bool(marked and pages.pick(row, marked)))
 
     def _is_offered(self, deed: Deed, row: Mapping[str, Any]) -> bool:
-        return deed.offered(self._around.state) and not (deed.unless and paths.pick(row, deed.unless))
+        return deed.offered(self._around.state) and not (deed.unless and pages.pick(row, deed.unless))
 
     def _link(self, part: Part, reply: Answer) -> list[str] | None:
         if part.reads is not None:
-            found = paths.pick(reply, str(part.value.get("key") or ""))
+            found = pages.pick(reply, str(part.value.get("key") or ""))
             urls = [str(one) for one in (found if isinstance(found, list) else [found]) if one]
         else:
             filled = paths.fill(str(part.value.get("url") or ""), self._around.place)
@@ -257,7 +257,7 @@ class _Maker:
     def _text(self, part: Part, reply: Answer) -> list[tuple[str, str]] | None:
         def find(name: str) -> Any:
             own = self._around.place(name)
-            return own if own is not None or reply is None or isinstance(reply, errors.ConPaaSError) else paths.pick(reply, name)
+            return own if own is not None or reply is None or isinstance(reply, errors.ConPaaSError) else pages.pick(reply, name)
 
         filled = paths.fill(str(part.value.get("text") or ""), find)
         if not filled:
@@ -279,12 +279,12 @@ class _Maker:
 
     def _deed(self, deed: Deed, row: Mapping[str, Any], present: Answer, about: str) -> DeedView:
         self._count += 1
-        hidden = {name: _plain(paths.pick(row, path)) for name, path in deed.row.items()}
+        hidden = {name: _plain(pages.pick(row, path)) for name, path in deed.row.items()}
         attempt = (
             self._attempt if self._attempt is not None and self._attempt.key == deed.key and dict(self._attempt.row) == hidden else None
         )
         typing = (
-            (self._around.name if deed.typed == "name" and "name" not in row else _plain(paths.pick(row, deed.typed))) if deed.typed else ""
+            (self._around.name if deed.typed == "name" and "name" not in row else _plain(pages.pick(row, deed.typed))) if deed.typed else ""
         )
         return DeedView(
             deed,
@@ -299,7 +299,7 @@ class _Maker:
 
     def _field(self, field: Field, present: Answer, attempt: Attempt | None) -> FieldView:
         choices, trouble = self._choices(field)
-        found = paths.pick(present, field.present) if field.present and present is not None else None
+        found = pages.pick(present, field.present) if field.present and present is not None else None
         was = canonical(field, found) if field.present and present is not None and field.input not in ("secret", "file") else None
         value: Any = field.default if found is None else found
         if attempt is not None and field.input not in ("secret", "file"):
@@ -312,23 +312,23 @@ class _Maker:
 
     def _choices(self, field: Field) -> tuple[tuple[tuple[str, str], ...], str]:
         own = [(one, one) for one in field.choices]
-        if field.choices_from == declared.NODES:
+        if field.choices_from == pages.NODES:
             nodes = {one.id: one for one in self._around.nodes}
             own += [(one.id, f"{one.id} ({one.role}, {one.ip})") for one in nodes.values()]
-        elif field.choices_from == declared.SERVICES:
+        elif field.choices_from == pages.SERVICES:
             own += [(str(sid), f"{name} ({sid})") for sid, name in self._around.services]
-        elif (call := field.source()) is not None:
+        elif (call := declared.choices_call(field)) is not None:
             reply = self._replies(call)
             if isinstance(reply, errors.ConPaaSError):
                 return tuple(own), str(reply)
-            found = paths.pick(reply, field.choices_from.partition(":")[2])
+            found = pages.pick(reply, field.choices_from.partition(":")[2])
             own += [(str(one), str(one)) for one in (found if isinstance(found, list) else []) if one is not None]
         return tuple(dict(own).items()), ""
 
 
 def cell(declaration: Mapping[str, Any], reply: Answer) -> Cell:
     """One declared value of a reply."""
-    value = paths.pick(reply, str(declaration.get("key") or ""))
+    value = pages.pick(reply, str(declaration.get("key") or ""))
     kind = str(declaration.get("format") or "text")
     if kind == "list":
         value = [_plain(one) for one in (value if isinstance(value, list) else [value]) if one is not None]

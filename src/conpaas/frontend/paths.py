@@ -1,4 +1,4 @@
-"""Values in replies, by their paths (`conpaas.core.pages` says what a path is), and texts with places for them."""
+"""Places in texts, names in addresses, rows of tables: what declared pages need besides the paths of `conpaas.core.pages`."""
 
 from __future__ import annotations
 
@@ -7,28 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 _PLACE: Final = re.compile(r"\{([A-Za-z0-9_*.]{1,80})\}")
-_MAX_DEPTH: Final = 12
-
-
-def pick(value: Any, path: str) -> Any:
-    """What is at `path` in a reply; None if nothing is there."""
-    return _pick(value, path, _MAX_DEPTH)
-
-
-def _pick(value: Any, path: str, depth: int) -> Any:
-    if not path or depth == 0:
-        return value
-    if isinstance(value, Mapping) and path in value:
-        return value[path]
-    name, _, rest = path.partition(".")
-    if isinstance(value, Mapping):
-        return _pick(value[name], rest, depth - 1) if name in value else None
-    if isinstance(value, list):
-        if name == "*":
-            return [_pick(one, rest, depth - 1) for one in value]
-        if name.isascii() and name.isdigit() and int(name) < len(value):
-            return _pick(value[int(name)], rest, depth - 1)
-    return None
 
 
 def places(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conpaas.core import errors, services
+from conpaas.core import errors, pages, services
 from conpaas.core.pages import Action, Buttons, Chart, Download, Facts, Field, Form, Link, Page, Panel, Part, Table, Text, Value, View
 from conpaas.frontend import declared, gathering, panels, paths
 
@@ -52,7 +52,7 @@ def shown(*parts: Part, replies: Mapping[str, Any] | None = None, around: panels
 )
 def test_a_path_finds_a_value_or_nothing(path: str, value: Any) -> None:
     reply = {"a": {"b": 1}, "list": ["x"], "users": [{"name": "ann"}, {"name": "bob"}], "run.sh": "RUNNING"}
-    assert paths.pick(reply, path) == value
+    assert pages.pick(reply, path) == value
 
 
 def test_rows_come_from_lists_of_objects_of_texts_and_from_objects() -> None:

@@ -11,13 +11,14 @@ from typing import Any, Final
 from starlette import background, responses
 
 from conpaas.client import api, replies
-from conpaas.core import errors
+from conpaas.core import errors, pages
 from conpaas.frontend import actions, declared, gathering, panels, paths, problems, services, visits
 from conpaas.frontend.routing import Page, Stream
 
 HERE: Final = "/apps/{aid}/services/{sid}"
 _DOWNLOAD_SILENCE: Final = 3600.0
 _TEXT_LIMIT: Final = 4_000_000
+_CHART_POINTS: Final = 200
 
 
 @dataclasses.dataclass
@@ -101,16 +102,35 @@ def panel(visit: visits.Visit) -> responses.Response:
     return responses.HTMLResponse(visit.fragment("service/panel.html", panel=view, **subject.topic.values(seen)))
 
 
+def _chart(subject: Subject) -> tuple[declared.Call, list[str]]:
+    """What the chart that the address names asks, and the paths of its numbers."""
+    part = subject.declaration.part(str(subject.visit.request.path_params["part"]))
+    if part is None or part.kind != "chart" or part.reads is None:
+        raise errors.NotFound("There is no such chart.")
+    return part.reads, [str(one.get("key") or "") for one in part.value.get("series") or [] if isinstance(one, Mapping)]
+
+
 def chart(visit: visits.Visit) -> responses.Response:
     """The numbers of a chart, now."""
     subject = Subject.of(visit)
-    part = subject.declaration.part(str(visit.request.path_params["part"]))
-    if part is None or part.kind != "chart" or part.reads is None:
-        raise errors.NotFound("There is no such chart.")
-    reply = gathering.fetch(subject.manager, subject.service.sid, part.reads)
-    series = [one for one in part.value.get("series") or [] if isinstance(one, Mapping)]
-    numbers = [_number(paths.pick(reply, str(one.get("key") or ""))) for one in series]
-    return visit.json({"values": numbers})
+    call, keys = _chart(subject)
+    reply = gathering.fetch(subject.manager, subject.service.sid, call)
+    return visit.json({"values": [_number(pages.pick(reply, key)) for key in keys]})
+
+
+def chart_before(visit: visits.Visit) -> responses.Response:
+    """What a chart showed in the last `minutes`: rows of a time (seconds since 1970) and its numbers."""
+    subject = Subject.of(visit)
+    call, keys = _chart(subject)
+    minutes = visit.query("minutes")
+    seconds = 60 * min(max(int(minutes), 1), 1440) if minutes.isascii() and minutes.isdigit() and len(minutes) < 6 else 3600
+    asked = {"method": call.method, "seconds": seconds, "points": _CHART_POINTS}
+    told = replies.mapping(subject.manager.get("get_figures", subject.service.sid, asked), "figures")
+    columns = [str(one) for one in replies.sequence(told.get("columns"))]
+    places = [columns.index(key) + 1 if key in columns else None for key in keys]
+    rows = [one for one in replies.sequence(told.get("rows")) if isinstance(one, list) and len(one) == len(columns) + 1]
+    shown = [[one[0], *(None if place is None else _number(one[place]) for place in places)] for one in rows]
+    return visit.json({"rows": shown})
 
 
 def _number(value: Any) -> float | None:
@@ -149,7 +169,7 @@ def download(visit: visits.Visit) -> responses.Response:
     deed = _find(subject, "download")
     call = actions.prepare(deed, Query(visit)).call
     if deed.path:
-        text = paths.pick(gathering.fetch(subject.manager, subject.service.sid, call), deed.path)
+        text = pages.pick(gathering.fetch(subject.manager, subject.service.sid, call), deed.path)
         return visit.download(str(text or ""), deed.filename or "file.txt", "application/octet-stream")
     directory = tempfile.TemporaryDirectory(prefix="conpaas-download-")
     target = pathlib.Path(directory.name, "file")
@@ -193,14 +213,14 @@ def text(visit: visits.Visit) -> responses.Response:
     if asked:
         try:
             call = actions.prepare(deed, sent).call
-            found = paths.pick(gathering.fetch(subject.manager, subject.service.sid, call), deed.path)
+            found = pages.pick(gathering.fetch(subject.manager, subject.service.sid, call), deed.path)
             rows = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
             shown = "" if rows else str(found if found is not None else "")[-_TEXT_LIMIT:]
         except actions.Refused as error:
             attempt = actions.attempt(deed, sent, error.problems)
         except errors.ConPaaSError as error:
             problem = problems.describe(error).text
-    wanted = [source for field in deed.fields if (source := field.source()) is not None]
+    wanted = [source for field in deed.fields if (source := declared.choices_call(field)) is not None]
     form = panels.single(deed, subject.around(seen), subject.replies(wanted, seen), attempt)
     return visit.render("service/text.html", form=form, shown=shown, rows=rows, problem=problem, **subject.topic.values(seen))
 
@@ -220,6 +240,7 @@ ROUTES: list[Page | Stream] = [
     Stream(f"{_BASE}/live", live),
     Page(f"{_BASE}/panel/{{panel}}", panel),
     Page(f"{_BASE}/chart/{{part}}", chart),
+    Page(f"{_BASE}/chart/{{part}}/before", chart_before),
     Page(f"{_BASE}/download/{{deed}}", download),
     Page(f"{_BASE}/text/{{deed}}", text),
 ]

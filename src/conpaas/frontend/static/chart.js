@@ -1,13 +1,17 @@
-// Charts of numbers over time, drawn here as SVG while the page is open; the numbers stand in the table beside each.
+// Charts of numbers over time, drawn here as SVG: what the manager measured before, then what is measured while the page is open. The numbers
+// of the time that is shown stand in the table beside each.
 
 const PAUSE = 3000;
 const KEPT = 200; // ten minutes
+const AGAIN = 60000; // the manager has a new row every minute
+const CHOSEN = "conpaas-chart-minutes";
 const WIDTH = 600;
 const HEIGHT = 160;
 const LEFT = 8;
 const TOP = 12;
 const NS = "http://www.w3.org/2000/svg";
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const day = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" });
 
 function figure(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
@@ -56,12 +60,27 @@ function draw(place, points, count, unit, title) {
     svg.append(shape("line", { x1: LEFT, x2: WIDTH - LEFT, y1: y, y2: y, class: "chart-line" }));
     if (part) svg.append(shape("text", { x: LEFT, y: y - 3, class: "chart-text" }, `${figure(top * part)} ${unit}`));
   }
-  svg.append(shape("text", { x: LEFT, y: HEIGHT - 5, class: "chart-text" }, clock.format(new Date(from))));
-  svg.append(shape("text", { x: WIDTH - LEFT, y: HEIGHT - 5, class: "chart-text chart-end" }, clock.format(new Date(to))));
+  const label = to - from > 7200000 ? day : clock;
+  svg.append(shape("text", { x: LEFT, y: HEIGHT - 5, class: "chart-text" }, label.format(new Date(from))));
+  svg.append(shape("text", { x: WIDTH - LEFT, y: HEIGHT - 5, class: "chart-text chart-end" }, label.format(new Date(to))));
   for (let index = 0; index < count; index += 1) {
     svg.append(shape("path", { d: path(points, index, from, to, top), class: `chart-series key-${index}` }));
   }
   place.replaceChildren(svg);
+}
+
+/** The mean over time: a number counts as long as it was the latest, but no longer than the pause between two rows of a day. */
+function mean(points, index) {
+  let sum = 0;
+  let whole = 0;
+  points.forEach((point, place) => {
+    const value = point.values[index];
+    if (value === null || value === undefined) return;
+    const weight = place ? Math.min(point.at - points[place - 1].at, 450000) : PAUSE;
+    sum += value * weight;
+    whole += weight;
+  });
+  return whole ? sum / whole : null;
 }
 
 function numbers(figureElement, points, count) {
@@ -69,14 +88,13 @@ function numbers(figureElement, points, count) {
   for (let index = 0; index < count; index += 1) {
     const row = figureElement.querySelector(`[data-series="${index}"]`);
     const known = points.map((point) => point.values[index]).filter((value) => value !== null && value !== undefined);
-    const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
     const put = (name, value) => {
       row.querySelector(`[data-${name}]`).textContent = figure(value);
     };
     put("now", points.at(-1).values[index]);
     put("least", known.length ? Math.min(...known) : null);
     put("most", known.length ? Math.max(...known) : null);
-    put("mean", known.length ? mean : null);
+    put("mean", mean(points, index));
   }
 }
 
@@ -85,49 +103,112 @@ function isSeen(element) {
   return !document.hidden && box.bottom > 0 && box.top < innerHeight;
 }
 
-const measured = new Map();
+function remembered() {
+  try {
+    return Number(localStorage.getItem(CHOSEN)) || 60;
+  } catch {
+    return 60;
+  }
+}
+
+let minutes = remembered();
+const measured = new Map(); // by address: what was measured since the page is open, and before
+const drawn = new Set();
+
+/** All points of the time that is shown, oldest first. */
+function points(chart) {
+  const since = Date.now() - 60000 * minutes;
+  const first = chart.now.length ? chart.now[0].at : Infinity;
+  return [...chart.before.filter((point) => point.at < first), ...chart.now].filter((point) => point.at >= since);
+}
 
 function start(element) {
   const address = element.dataset.chart;
-  const points = measured.get(address) ?? [];
-  measured.set(address, points);
+  const chart = measured.get(address) ?? { now: [], before: [], asked: 0 };
+  measured.set(address, chart);
   const place = element.querySelector(".chart-drawing");
   const count = element.querySelectorAll("[data-series]").length;
   const unit = element.querySelector("thead th").textContent;
   const title = element.querySelector("caption").textContent;
   let pause = PAUSE;
 
+  const read = async (path) => {
+    const reply = await fetch(path, { headers: { Accept: "application/json" }, cache: "no-store" });
+    if (!reply.ok) throw new Error(String(reply.status));
+    return reply.json();
+  };
+
   const show = () => {
-    if (!points.length) return;
+    const found = points(chart);
+    if (!found.length) return;
     place.hidden = false;
-    draw(place, points, count, unit, title);
-    numbers(element, points, count);
+    draw(place, found, count, unit, title);
+    numbers(element, found, count);
+  };
+
+  const before = async () => {
+    chart.asked = Date.now();
+    try {
+      const { rows } = await read(`${address}/before?minutes=${minutes}`);
+      chart.before = rows.map(([at, ...values]) => ({ at: 1000 * at, values }));
+      show();
+    } catch {
+      // What was before is an extra: the chart goes on from now, and asks again in a minute.
+    }
   };
 
   const ask = async () => {
-    if (!element.isConnected) return;
+    if (!element.isConnected) {
+      drawn.delete(again);
+      return;
+    }
     if (isSeen(element)) {
+      if (Date.now() - chart.asked >= AGAIN) before();
       try {
-        const reply = await fetch(address, { headers: { Accept: "application/json" }, cache: "no-store" });
-        if (!reply.ok) throw new Error(String(reply.status));
-        points.push({ at: Date.now(), values: (await reply.json()).values });
+        const { values } = await read(address);
+        chart.now.push({ at: Date.now(), values });
         pause = PAUSE;
       } catch {
-        if (points.length) points.push({ at: Date.now(), values: Array(count).fill(null) });
+        if (chart.now.length) chart.now.push({ at: Date.now(), values: Array(count).fill(null) });
         pause = Math.min(60000, pause * 2);
       }
-      points.splice(0, Math.max(0, points.length - KEPT));
+      chart.now.splice(0, Math.max(0, chart.now.length - KEPT));
       show();
     }
     setTimeout(ask, pause);
   };
 
+  const again = () => before();
+  drawn.add(again);
   show();
   ask();
 }
 
+function markRanges(where) {
+  for (const group of where.querySelectorAll("[data-ranges]")) {
+    group.hidden = false;
+    for (const button of group.querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(Number(button.dataset.minutes) === minutes));
+    }
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest?.("[data-ranges] button");
+  if (!button) return;
+  minutes = Number(button.dataset.minutes);
+  try {
+    localStorage.setItem(CHOSEN, minutes);
+  } catch {
+    // It counts for this page then.
+  }
+  markRanges(document);
+  for (const again of drawn) again();
+});
+
 /** Starts the charts below `where` that have not begun yet. */
 export function startCharts(where = document) {
+  markRanges(where);
   for (const element of where.querySelectorAll("[data-chart]")) {
     if (element.dataset.begun) continue;
     element.dataset.begun = "yes";

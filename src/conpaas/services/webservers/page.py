@@ -57,7 +57,7 @@ CHARTS = Panel(
         ),
         Chart("Throughput", "get_service_performance", (Value("throughput", "sent"),), unit="KB/s"),
     ),
-    help="What the proxies measured over the last minute, asked for while this page is open.",
+    help="What the proxies measured, each number over one minute.",
 )
 
 RELEASES = Panel(
