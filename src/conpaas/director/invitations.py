@@ -96,8 +96,15 @@ def prune(session: orm.Session, now: datetime.datetime) -> None:
     session.execute(sa.delete(models.Invitation).where(models.Invitation.expires < now - KEPT))
 
 
-def require_mail(configuration: config.DirectorConfig, wanted: Wanted) -> None:
-    """Raise unless an invitation can be sent by e-mail here, and to somebody."""
+def check_wanted(configuration: config.DirectorConfig, wanted: Wanted, by_mail: bool) -> None:
+    """Raise WrongState for an invitation that nobody could use or, if it is to go by e-mail, that could not be sent."""
+    if configuration.registration == "closed":
+        raise errors.WrongState(
+            "Nobody can register at this Director, invited or not.",
+            hint="Set REGISTRATION = invitation, or make the account with 'cpsdirector user create'.",
+        )
+    if not by_mail:
+        return
     if not wanted.email:
         raise errors.InvalidArgument("An invitation that is sent by e-mail needs an address.")
     if not configuration.sends_mail:

@@ -366,8 +366,7 @@ def create_invitation(place: Place, email: str, credit: int, days: int, mail: bo
 
     wanted = invitations.Wanted(users.check_email(email) if email else "", credit, days)
     with place.director() as director:
-        if mail:
-            invitations.require_mail(director.config, wanted)
+        invitations.check_wanted(director.config, wanted, mail)
         with director.database.session() as session:
             row, token = invitations.invite(session, wanted, f"{getpass.getuser()} on the Director's host", director.clock())
         click.echo(invitations.url(director.config.pages_url, token) or token)

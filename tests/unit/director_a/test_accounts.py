@@ -170,6 +170,11 @@ class TestInvitations:
         assert "not valid" in api.post("/new_user", {**NEW, "invitation": "guess"}).get_json()["error"]
         assert api.post("/new_user", {**NEW, "invitation": token}).get_json()["username"] == "carol"
 
+    def test_where_nobody_registers_nobody_is_invited(self, director: runtime.Director, operator: models.User) -> None:
+        closed = configured(director, registration="closed")
+        reply = closed.post("/operator/invite", peer=conftest.user_peer(operator)).get_json()
+        assert "invited or not" in reply["error"] and "cpsdirector user create" in reply["hint"]
+
     def test_one_account_with_its_credit(self, director: runtime.Director) -> None:
         api = configured(director, registration="invitation")
         token = self.invite(director, credit=77)

@@ -136,8 +136,7 @@ def invite(*, email: str, credit: int, days: int, mail: bool, caller: auth.Calle
     """
     director = runtime.current()
     asked = invitations.Wanted(users.check_email(email) if email.strip() else "", credit, days)
-    if mail:
-        invitations.require_mail(director.config, asked)
+    invitations.check_wanted(director.config, asked, mail)
     now = director.clock()
     with director.database.session() as session:
         row, token = invitations.invite(session, asked, caller.username, now)
