@@ -1,4 +1,4 @@
-"""A proxy between browser and front-end that changes what goes by: hidden fields, tokens, origins, ids, cookies, and what was sent before."""
+"""A proxy between browser and front-end that changes what goes by: hidden fields, tokens, origins, ids, cookies; and sends it again."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_fields_that_a_form_does_not_have_change_nothing(whole: frontends.Whole)
         "🐘🐘 with 'quotes' and \"more\"",
         "{{ 7*7 }}{% raw %}",
         "&amp;&lt;",
-        "‮gnirts desrever",
+        "\u202egnirts desrever",
         "../../etc/passwd",
         "x" * 255,
         "naïve\u00a0name",
