@@ -152,3 +152,11 @@ def test_every_state_has_a_word_an_icon_and_a_colour() -> None:
         assert f'id="{rendering.state_icon(state)}"' in sprite
         assert f".{rendering.state_class(state)}" in style
     assert rendering.state_class('"><script>') == "state-init"
+
+
+def test_credits_that_end_soon_are_told_where_applications_are() -> None:
+    renderer = rendering.Renderer("", {})
+    calm = dashboard.Applications(1, renderer).parts(dashboard.Overview((), 5))["apps-list"]
+    soon = dashboard.Applications(1, renderer).parts(dashboard.Overview((), 5, warning="Your credits last 2 more hours."))["apps-list"]
+    assert "See where they go" not in calm
+    assert "Your credits last 2 more hours." in soon and 'href="/credits"' in soon

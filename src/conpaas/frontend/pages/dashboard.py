@@ -30,11 +30,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Overview:
-    """What the dashboard shows; `rounds` counts the readings it grew from."""
+    """What the dashboard shows; `rounds` counts the readings it grew from, `warning` says that the credits end soon."""
 
     rows: tuple[Row, ...]
     credit: int
     rounds: int = 0
+    warning: str = ""
 
     @property
     def per_hour(self) -> int:
@@ -61,7 +62,8 @@ def overview(way: upstream.Upstream, before: Overview | None = None) -> Overview
     machines = collections.Counter(machine.aid for machine in way.director.resources())
     services = collections.Counter(service.aid for service in way.director.services())
     rows = tuple(Row(application, services[application.aid], machines[application.aid]) for application in applications)
-    return Overview(rows, way.director.credit(), rounds)
+    credits = replies.mapping(way.director.get("/credits", limit=1), "credits")
+    return Overview(rows, replies.integer(credits.get("balance"), "a balance"), rounds, replies.text(credits.get("warning")))
 
 
 @dataclasses.dataclass(frozen=True)
