@@ -113,7 +113,7 @@ function remembered() {
 
 let minutes = remembered();
 const measured = new Map(); // by address: what was measured since the page is open, and before
-const drawn = new Set();
+const drawn = new Map(); // what goes on, by its element: a panel that is read anew keeps its elements
 
 /** All points of the time that is shown, oldest first. */
 function points(chart) {
@@ -158,8 +158,9 @@ function start(element) {
   };
 
   const ask = async () => {
+    if (drawn.get(element) !== going) return;
     if (!element.isConnected) {
-      drawn.delete(again);
+      drawn.delete(element);
       return;
     }
     if (isSeen(element)) {
@@ -178,8 +179,8 @@ function start(element) {
     setTimeout(ask, pause);
   };
 
-  const again = () => before();
-  drawn.add(again);
+  const going = { address, show, before };
+  drawn.set(element, going);
   show();
   ask();
 }
@@ -203,15 +204,15 @@ document.addEventListener("click", (event) => {
     // It counts for this page then.
   }
   markRanges(document);
-  for (const again of drawn) again();
+  for (const going of drawn.values()) going.before();
 });
 
-/** Starts the charts below `where` that have not begun yet. */
+/** Starts the charts below `where` that have not begun yet, and draws the others again. */
 export function startCharts(where = document) {
   markRanges(where);
   for (const element of where.querySelectorAll("[data-chart]")) {
-    if (element.dataset.begun) continue;
-    element.dataset.begun = "yes";
-    start(element);
+    const going = drawn.get(element);
+    if (going?.address === element.dataset.chart) going.show();
+    else start(element);
   }
 }
