@@ -147,9 +147,11 @@ function start(element) {
   };
 
   const before = async () => {
+    const wanted = minutes;
     chart.asked = Date.now();
     try {
-      const { rows } = await read(`${address}/before?minutes=${minutes}`);
+      const { rows } = await read(`${address}/before?minutes=${wanted}`);
+      if (wanted !== minutes) return;
       chart.before = rows.map(([at, ...values]) => ({ at: 1000 * at, values }));
       show();
     } catch {
@@ -204,7 +206,10 @@ document.addEventListener("click", (event) => {
     // It counts for this page then.
   }
   markRanges(document);
-  for (const going of drawn.values()) going.before();
+  for (const going of drawn.values()) {
+    going.show();
+    going.before();
+  }
 });
 
 /** Starts the charts below `where` that have not begun yet, and draws the others again. */
