@@ -12,7 +12,7 @@ import pytest
 import requests
 from playwright import sync_api
 
-from tests.support import browser, keeping
+from tests.support import browser, keeping, sites
 from tests.support import platform as platforms
 
 NET = 83
@@ -192,6 +192,21 @@ def test_a_php_site_from_its_first_archive_to_its_removal(page: sync_api.Page, a
     with tarfile.open(download.value.path()) as tar:
         assert tar.getnames() == ["index.php"]
     remove(page, "shop")
+
+
+def test_a_java_site(page: sync_api.Page, application: str, tmp_path: pathlib.Path) -> None:
+    add(page, application, "Java web hosting", "bean")
+    browser.inspect(page, "java-not-started")
+    war = sites.archive(tmp_path / "bean.war", {"index.jsp": "<%= 6 * 7 %> beans"})
+    row = upload(page, war, "the first beans")
+    press(page, row.get_by_role("button", name=re.compile("^Enable")))
+    expect(row).to_contain_text("in use")
+    start(page)
+    url = section(page, "Site").get_by_role("link").first.get_attribute("href")
+    assert url is not None
+    platforms.until(lambda: answer(url).strip() == "42 beans", "the site answers")
+    browser.inspect(page, "java-running")
+    remove(page, "bean")
 
 
 def test_settings_secrets_and_refusals_of_a_site_that_does_not_run(

@@ -6,7 +6,7 @@ import logging
 import pathlib
 from typing import Any, Final
 
-from conpaas.core import config, errors, expose, file, log, log_window, params, paths, supervisor
+from conpaas.core import config, errors, expose, file, log, log_window, machine, params, paths, supervisor
 
 LOG_NAME: Final = "cpsagent.log"
 STARTUP_LOG: Final = "startup.log"
@@ -27,6 +27,7 @@ class BaseAgent:
         self.paths = paths.Paths.from_config(configuration)
         self.my_ip = configuration.get(configuration.main, "MY_IP")
         self.supervisor = supervisor.Supervisor(self.paths.service, self.paths.log_dir)
+        self._machine = machine.Machine(self.paths.root)
         self.log: logging.Logger = log.get(f"conpaas.agent.{configuration.get(configuration.main, 'TYPE', 'base')}")
 
     # Hooks
@@ -77,6 +78,11 @@ class BaseAgent:
             return log_window.answer(path, offset, limit)
         except OSError as error:
             raise errors.NotFound(f"Failed to read log file: '{filename}'") from error
+
+    @expose.expose("GET")
+    def get_machine(self) -> dict[str, Any]:
+        """Tell what this node's machine has and does: processors, memory, disk, network."""
+        return self._machine.figures()
 
     @expose.expose("GET")
     def get_startup_status(self) -> dict[str, Any]:

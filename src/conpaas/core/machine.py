@@ -10,7 +10,7 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 _WINDOW: Final = 1.0
@@ -91,3 +91,27 @@ class Machine:
 
     def _read(self, name: str) -> str:
         return (self._proc / name).read_text(encoding="ascii")
+
+
+def together(figures: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """What the machines of several nodes do: `cpu`, `memory` and `disk` in use, means in percent; `received` and `sent`, sums in KB/s.
+
+    Nobody knows (None) when there are none.
+    """
+    if not figures:
+        return dict.fromkeys(("cpu", "memory", "disk", "received", "sent"))
+
+    def mean(used: Callable[[Mapping[str, Any]], float]) -> float:
+        return round(sum(used(one) for one in figures) / len(figures), 2)
+
+    return {
+        "cpu": mean(lambda one: 100 - float(one["cpu_idle"])),
+        "memory": mean(lambda one: _used(one, "memory")),
+        "disk": mean(lambda one: _used(one, "disk")),
+        "received": round(sum(float(one["bytes_in"]) for one in figures) / 1024, 3),
+        "sent": round(sum(float(one["bytes_out"]) for one in figures) / 1024, 3),
+    }
+
+
+def _used(one: Mapping[str, Any], what: str) -> float:
+    return 100 * (1 - float(one[f"{what}_free"]) / max(1.0, float(one[f"{what}_total"])))

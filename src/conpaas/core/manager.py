@@ -9,7 +9,23 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from conpaas.core import agents, callbacker, config, errors, expose, figures, log, log_window, migration, node, pages, params, paths, states
+from conpaas.core import (
+    agents,
+    callbacker,
+    config,
+    errors,
+    expose,
+    figures,
+    log,
+    log_window,
+    machine,
+    migration,
+    node,
+    pages,
+    params,
+    paths,
+    states,
+)
 from conpaas.core import operations as ops
 from conpaas.core.https import identity
 from conpaas.core.state import records, settings, store
@@ -17,6 +33,8 @@ from conpaas.core.state import records, settings, store
 AGENT_LOG = "cpsagent.log"
 LOG_LIMIT = log_window.LIMIT
 """Bytes of a log in one answer."""
+
+_MACHINE_TIMEOUT = 5.0
 
 HOW_MANY = params.Param("limit", params.Integer(minimum=1, maximum=200), default=20, help="how many, newest first")
 
@@ -458,6 +476,20 @@ class BaseManager:
             "logs": self.get_role_logs(one.role),
             **({"leavesAt": leaves[one.id]} if one.id in leaves else {}),
         }
+
+    @expose.expose("GET")
+    def get_machines(self) -> dict[str, Any]:
+        """Tell what the nodes' machines do: processors, memory and disk in use (means, in percent), the network (sums, KB/s), and the
+        figures of each (`nodes`, by id).
+        """
+        found = self.machine_figures()
+        return {**machine.together(list(found.values())), "nodes": found}
+
+    def machine_figures(self) -> dict[str, dict[str, Any]]:
+        """What the machines of those nodes have and do that answer, by node id (see `machine.Machine.figures`)."""
+        own = self.nodes if self.state in (states.State.RUNNING, states.State.ADAPTING) else []
+        answers = self.agents.each(own, lambda one: dict(self.agents.get(one, "get_machine", _timeout=_MACHINE_TIMEOUT)))
+        return {key: answer for key, answer in answers.items() if not isinstance(answer, errors.ConPaaSError)}
 
     @expose.expose("GET")
     def get_service_history(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
-from conpaas.core import errors, pages, params
+from conpaas.core import errors, machine_page, pages, params
 
 ENTRY_POINT_GROUP = "conpaas.services"
 
@@ -100,11 +100,11 @@ class ServiceType:
         return _load(self.agent, self.name)
 
     def load_page(self) -> pages.Page:
-        """Import and return the declaration of the type's page. Raises `errors.NotFound`."""
+        """Import and return the declaration of the type's page, with the part that all services have. Raises `errors.NotFound`."""
         found = _load(self.page, self.name) if self.page else pages.Page()
         if not isinstance(found, pages.Page):
             raise errors.NotFound(f"The page '{self.page}' of the service type '{self.name}' is not a pages.Page.")
-        return found
+        return dataclasses.replace(found, panels=(*found.panels, machine_page.PANEL))
 
 
 class Registry:

@@ -103,3 +103,12 @@ def test_a_page_that_cannot_be_loaded_takes_the_charts_only(monkeypatch: pytest.
         harness.start()
         assert harness.state == "RUNNING"
         assert harness.manager.figures.methods == []
+
+
+def test_every_service_tells_what_its_machines_do() -> None:
+    with testing.Harness(Worker) as harness:
+        assert harness.call("get_machines") == {"cpu": None, "memory": None, "disk": None, "received": None, "sent": None, "nodes": {}}
+        harness.start()
+        told = harness.call("get_machines")
+        assert set(told) == {"cpu", "memory", "disk", "received", "sent", "nodes"}
+        assert harness.manager.figures.methods == ["get_machines"]

@@ -76,3 +76,20 @@ def test_this_machine_has_figures() -> None:
     found = machine.Machine(pathlib.Path("/")).figures()
     assert 0 <= found["cpu_idle"] <= 100
     assert 0 < found["memory_free"] <= found["memory_total"]
+
+
+def test_several_machines_together() -> None:
+    def one(idle: float, free: int, received: float) -> dict[str, float]:
+        return {
+            "cpu_idle": idle, "memory_free": free, "memory_total": 100, "disk_free": 90, "disk_total": 100,
+            "bytes_in": received, "bytes_out": 0.0, "packets_in": 1, "packets_out": 1,
+        }  # fmt: skip
+
+    assert machine.together([one(100, 50, 1024), one(0, 25, 2048)]) == {
+        "cpu": 50.0,
+        "memory": 62.5,
+        "disk": 10.0,
+        "received": 3.0,
+        "sent": 0.0,
+    }
+    assert set(machine.together([]).values()) == {None}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any, Final
+from typing import Final
 
-from conpaas.core import config, expose, machine
+from conpaas.core import config, expose
 from conpaas.services.mysql.agent import backup_calls, balancer_calls, database, sql_calls
 
 PLACES: Final = 3
@@ -20,7 +20,6 @@ class MySQLAgent(backup_calls.BackupCalls, balancer_calls.BalancerCalls, sql_cal
     def __init__(self, configuration: config.Config) -> None:
         super().__init__(configuration)
         self.supervisor.reserve(PLACES)
-        self._machine = machine.Machine(self.paths.root)
 
     def start_up(self) -> None:
         """Go on with what was under way when the agent died."""
@@ -34,11 +33,6 @@ class MySQLAgent(backup_calls.BackupCalls, balancer_calls.BalancerCalls, sql_cal
 
     def log_files(self) -> dict[str, pathlib.Path]:
         return super().log_files() | self._database.log_files() | self._balancer.log_files()
-
-    @expose.expose("GET")
-    def get_machine(self) -> dict[str, Any]:
-        """Tell what this node's machine has and does: processors, memory, disk, network."""
-        return self._machine.figures()
 
     @expose.expose("POST")
     def stop(self) -> None:

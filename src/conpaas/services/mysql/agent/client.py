@@ -260,11 +260,6 @@ def figures(caller: agents.AgentCaller, target: node.ServiceNode) -> dict[str, A
     return dict(caller.get(target, "get_figures"))
 
 
-def machine(caller: agents.AgentCaller, target: node.ServiceNode) -> dict[str, Any]:
-    """What the node's machine has and does (see `core.machine.Machine.figures`)."""
-    return dict(caller.get(target, "get_machine", _timeout=_STATE_TIMEOUT))
-
-
 def slow_log(caller: agents.AgentCaller, target: node.ServiceNode, offset: int | None, limit: int) -> dict[str, Any]:
     """`log`, `offset`, `size`, `on`, `seconds`."""
     return dict(caller.get(target, "get_slow_log", offset=offset, limit=limit))

@@ -50,10 +50,9 @@ class PerformanceCalls(base.MySQLBase):
     @expose.expose("GET")
     def getGangliaParams(self) -> dict[str, Any]:
         """Tell what the machines of all nodes have and do, in the form of Ganglia's daemon: 0, and its XML."""
-        own = {one.id: one for one in self.nodes} if self.state in (State.RUNNING, State.ADAPTING) else {}
-        answers = self.agents.each(list(own.values()), lambda one: client.machine(self.agents, one))
-        good = {key: answer for key, answer in answers.items() if not isinstance(answer, errors.ConPaaSError)}
-        return {"Ganglia": [0, ganglia.document(good, own)]}
+        figures = self.machine_figures()
+        own = {one.id: one for one in self.nodes if one.id in figures}
+        return {"Ganglia": [0, ganglia.document({key: figures[key] for key in own}, own)]}
 
     def _figures(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """What members tell, and why others do not, by node id; of a service that does not run, nothing."""
