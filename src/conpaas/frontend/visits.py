@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 Tone = Literal["done", "warning", "error"]
 THEMES: Final = ("auto", "light", "dark")
 _MAX_NOTICES: Final = 5
+_MAX_SESSIONS: Final = 5000
+"""Sessions that something is still to be told; those that ended before they heard it are the first to be forgotten."""
 _PATIENCE: Final = 1.0
 """Seconds that a browser waits for what the Director answers when it is done; what takes longer goes on without it."""
 
@@ -43,12 +45,15 @@ class Notices:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[str, collections.deque[Notice]] = {}
+        self._waiting: collections.OrderedDict[str, collections.deque[Notice]] = collections.OrderedDict()
 
     def put(self, session_id: str, notice: Notice) -> None:
         """Tell this on the session's next page."""
         with self._lock:
             self._waiting.setdefault(session_id, collections.deque(maxlen=_MAX_NOTICES)).append(notice)
+            self._waiting.move_to_end(session_id)
+            if len(self._waiting) > _MAX_SESSIONS:
+                self._waiting.popitem(last=False)
 
     def take(self, session_id: str) -> list[Notice]:
         """What was to be told; it is told once."""

@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 
 from conpaas.core import errors
-from conpaas.frontend import sessions
+from conpaas.frontend import sessions, visits
 
 
 class Clock:
@@ -114,3 +114,12 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: pathlib.Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(errors.ConfigurationError, match=r"Cannot keep sessions in .*file"):
         sessions.Store(tmp_path / "file", idle=1.0)
+
+
+def test_what_nobody_comes_back_to_hear_is_forgotten_in_the_end() -> None:
+    notices = visits.Notices()
+    for number in range(visits._MAX_SESSIONS + 10):
+        notices.put(f"session {number}", visits.Notice("done"))
+    assert len(notices._waiting) == visits._MAX_SESSIONS
+    assert notices.take("session 3") == []
+    assert notices.take(f"session {visits._MAX_SESSIONS}") == [visits.Notice("done")]
