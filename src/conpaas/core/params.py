@@ -133,14 +133,20 @@ class Integer(ParamType):
         return schema
 
 
+CONTROLS = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"
+"""A pattern for what nobody can type into one line."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Text(ParamType):
-    """A string. `pattern` must match it whole; a `secret` value never appears in an error text."""
+    """A string. `pattern` must match it whole; a `secret` value never appears in an error text; a `name` has no control characters, so
+    that it can be typed into one line."""
 
     max_length: int = 65536
     pattern: str | None = None
     secret: bool = False
     non_empty: bool = False
+    name: bool = False
 
     def check(self, value: Any) -> str:
         if not isinstance(value, str):
@@ -152,6 +158,8 @@ class Text(ParamType):
             raise errors.InvalidArgument(f"'{text}' should be non-empty string")
         if "\0" in value or not _is_unicode(value):
             raise errors.InvalidArgument("the text holds characters that are not allowed (NUL or half a surrogate pair)")
+        if self.name and re.search(CONTROLS, value):
+            raise errors.InvalidArgument("a name has no line breaks and no other control characters")
         if self.pattern is not None and not re.fullmatch(self.pattern, value):
             raise errors.InvalidArgument(f"'{text}' does not match {self.pattern}")
         return value

@@ -196,3 +196,10 @@ def test_membership_helpers() -> None:
         params.must_be_one_of("state", "C", ("A", "B"))
     with pytest.raises(errors.InvalidArgument, match="must not be one of"):
         params.must_not_be_one_of("state", "A", ("A", "B"))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x00b", "\x1b[31m", "a\u2028b", "a\x85"])
+def test_a_name_can_be_typed_into_one_line(name: str) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        params.Text(name=True).check(name)
+    assert params.Text(name=True).check("naïve 🐘 'name'") == "naïve 🐘 'name'"

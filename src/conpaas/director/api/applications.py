@@ -15,7 +15,9 @@ from conpaas.director.lifecycle import component, wanted
 blueprint = flask.Blueprint("applications", __name__)
 
 NAME_MISSING = '"name" is a required argument'
-_NAME = params.Param("name", params.Text(max_length=256, non_empty=True), help="Name of the application, unique among the user's.")
+_NAME = params.Param(
+    "name", params.Text(max_length=256, non_empty=True, name=True), help="Name of the application, unique among the user's."
+)
 _LIMIT = params.Param("limit", params.Integer(minimum=1, maximum=200), default=20, help="How many, newest first.")
 _CONSOLE_LIMIT = 64 * 1024
 STOP_HOLD = 20.0

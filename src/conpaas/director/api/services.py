@@ -109,7 +109,7 @@ def _list(condition: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
     blueprint,
     "/rename",
     auth="user",
-    params=[_APP_ID, _SERVICE_ID, params.Param("name", params.Text(max_length=256), default="", help="The new name.")],
+    params=[_APP_ID, _SERVICE_ID, params.Param("name", params.Text(max_length=256, name=True), default="", help="The new name.")],
 )
 def rename(*, app_id: str | None, service_id: str | None, name: str, caller: auth.Caller) -> bool:
     """Give a service another name."""

@@ -34,7 +34,12 @@ def document(registry: services.Registry = services.registry) -> dict[str, Any]:
         "required": ["Application", "Services"],
         "additionalProperties": False,
         "properties": {
-            "Application": {"type": "string", "maxLength": schema.MAX_NAME, "pattern": r"\S", "description": _MEANING["Application"]},
+            "Application": {
+                "type": "string",
+                "maxLength": schema.MAX_NAME,
+                "pattern": schema.NAME_PATTERN,
+                "description": _MEANING["Application"],
+            },
             "Description": {"description": _MEANING["Description"]},
             "Services": {
                 "type": "array",

@@ -28,7 +28,9 @@ LEGACY_TOP = ("Description",)
 LEGACY_SERVICE = ("StartRole",)
 
 SAYS = "says"  # a keyword that validators ignore: how to tell a person what is expected
-_NAME: Mapping[str, Any] = {"type": "string", "maxLength": MAX_NAME, "pattern": r"\S", SAYS: f"a name of 1 to {MAX_NAME} characters"}
+NAME_PATTERN = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]+(?![\s\S])"
+"""One line that is not empty."""
+_NAME: Mapping[str, Any] = {"type": "string", "maxLength": MAX_NAME, "pattern": NAME_PATTERN, SAYS: f"a name of 1 to {MAX_NAME} characters"}
 _URL: Mapping[str, Any] = {
     "type": "string",
     "maxLength": MAX_TEXT,
