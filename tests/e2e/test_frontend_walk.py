@@ -161,9 +161,8 @@ def test_from_the_registration_to_the_last_removal(
     expect(page.get_by_role("link", name="shop", exact=True)).to_have_count(0)
 
 
-def manifest(name: str, code: str, directory: pathlib.Path) -> str:
-    archive = sites.archive(directory / "site.tar.gz", {"index.php": code})
-    service = {"Type": "php", "ServiceName": "front", "Start": 1, "Archive": data_urls.encode(archive.name, archive.read_bytes())}
+def manifest(name: str, archive: bytes) -> str:
+    service = {"Type": "php", "ServiceName": "front", "Start": 1, "Archive": data_urls.encode("site.tar.gz", archive)}
     return json.dumps({"Application": name, "Services": [service]}, indent=1)
 
 
@@ -176,15 +175,16 @@ def deploy(page: sync_api.Page, site: str, text: str) -> None:
 def test_the_same_by_manifest(page: sync_api.Page, site: str, platform: platforms.Platform, tmp_path: pathlib.Path) -> None:
     platform.add_user("mani")
     sign_in(page, site, "mani", platform.passwords["mani"])
-    deploy(page, site, manifest("meadow", "<?php echo poppies_of_nobody();", tmp_path))
+    deploy(page, site, manifest("meadow", b"poppies, but no archive"))
     expect(page.get_by_role("heading", level=1)).to_contain_text("Error", timeout=90_000)
-    expect(page.locator("main")).to_contain_text("poppies_of_nobody")
+    expect(page.get_by_role("alert")).to_contain_text("Service 1, 'front' (php)")
+    expect(page.get_by_role("alert")).to_contain_text("archive")
     platforms.until(lambda: not platform.vms(), "it is undone as a whole")
     browser.inspect(page, "manifest-failed")
     confirm(page, "Delete", "meadow", "Delete")
     page.wait_for_url("**/apps")
 
-    deploy(page, site, manifest("meadow", "<?php echo 'poppies';", tmp_path))
+    deploy(page, site, manifest("meadow", sites.archive(tmp_path / "site.tar.gz", {"index.php": "<?php echo 'poppies';"}).read_bytes()))
     expect(page.get_by_role("heading", level=1)).to_contain_text("Running", timeout=90_000)
     page.get_by_role("link", name="front", exact=True).click()
     url = section(page, "Site").get_by_role("link").first.get_attribute("href")

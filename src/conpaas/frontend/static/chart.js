@@ -43,7 +43,7 @@ function path(points, index, from, to, top) {
     }
     const x = LEFT + ((WIDTH - 2 * LEFT) * (point.at - from)) / Math.max(1, to - from);
     const y = TOP + (HEIGHT - TOP - 20) * (1 - value / top);
-    drawn += `${pen}${x.toFixed(1)} ${y.toFixed(1)}`;
+    drawn += `${pen}${x.toFixed(1)} ${y.toFixed(1)}${pen === "M" ? "l0 0" : ""}`; // one number alone is a dot
     pen = "L";
   }
   return drawn;
