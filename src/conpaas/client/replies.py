@@ -129,11 +129,13 @@ class Resource:
     ip: str | None
     role: str
     cloud: str | None
+    sid: int | None = None
+    """The service that it works for; None for managers."""
 
     @classmethod
     def read(cls, value: object) -> Resource:
         reply = mapping(value, "a resource")
-        aid = reply.get("app_id")
+        aid, sid = reply.get("app_id"), reply.get("service_id")
         return cls(
             rid=integer(reply.get("rid"), "a resource (rid)"),
             aid=None if aid is None else integer(aid, "a resource (app_id)"),
@@ -141,6 +143,7 @@ class Resource:
             ip=None if reply.get("ip") is None else str(reply["ip"]),
             role=text(reply.get("role")),
             cloud=outside_cloud(reply.get("cloud")),
+            sid=integer(sid, "a resource (service_id)") if sid else None,
         )
 
 
