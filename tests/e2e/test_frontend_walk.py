@@ -178,7 +178,7 @@ def test_the_same_by_manifest(page: sync_api.Page, site: str, platform: platform
     deploy(page, site, manifest("meadow", b"poppies, but no archive"))
     expect(page.get_by_role("heading", level=1)).to_contain_text("Error", timeout=90_000)
     expect(page.get_by_role("alert")).to_contain_text("Service 1, 'front' (php)")
-    expect(page.get_by_role("alert")).to_contain_text("archive")
+    expect(page.get_by_role("alert")).to_contain_text("Archive: Invalid arguments (Invalid archive format)")
     platforms.until(lambda: not platform.vms(), "it is undone as a whole")
     browser.inspect(page, "manifest-failed")
     confirm(page, "Delete", "meadow", "Delete")

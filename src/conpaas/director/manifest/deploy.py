@@ -170,7 +170,10 @@ class Deployments(applications.Applications):
                 part.op.note(f"{part.label}: uploading {field.name}")
                 key = {"request": f"{part.op.id}-{part.index}-{field.name}"}
                 opened = functools.partial(self._file, part, field.name)
-                values[field.name] = part.talk.upload(field.file.method, part.sid, key, field.file.part, opened)
+                try:
+                    values[field.name] = part.talk.upload(field.file.method, part.sid, key, field.file.part, opened)
+                except errors.RemoteError as error:
+                    raise errors.OperationFailed(f"{field.name}: {error}", hint=error.hint) from error
         if not values:
             return
         part.talk.settled(part.sid)
