@@ -100,7 +100,7 @@ def test_from_registration_to_a_deleted_application(page: sync_api.Page, site: s
     page.get_by_role("dialog").get_by_role("radio", name=re.compile("Hello World")).check()
     page.get_by_role("dialog").get_by_label("Name").fill("greeter")
     page.get_by_role("dialog").get_by_role("button", name="Add").click()
-    row = page.get_by_role("row", name=re.compile("greeter"))
+    row = page.get_by_role("region", name="Services").get_by_role("row", name=re.compile("greeter"))
     expect(row).to_contain_text("Not started")
     page.evaluate("window.stillTheSamePage = true")
     row.get_by_role("button", name="Start greeter").click()
