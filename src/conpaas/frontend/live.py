@@ -134,6 +134,13 @@ class Watcher:
                 one.wake.set()
                 self.listeners.discard(one)
 
+    def renew(self, topic: Topic) -> None:
+        """Go on with a newer description of the same thing, which may have another name by now; if it differs, all is shown anew."""
+        if topic != self.topic:
+            self.topic = topic
+            self.parts = {}
+            self._again.set()
+
     def add(self, listener: Listener) -> None:
         """Send a listener all that is known, and what changes from now on. What is known from before anybody listened is old."""
         self.listeners.add(listener)
@@ -168,13 +175,16 @@ class Watcher:
     async def _round(self) -> None:
         listener = next(iter(self.listeners))
         loop = asyncio.get_running_loop()
+        topic = self.topic
         try:
             async with self._turn:
-                seen, parts = await loop.run_in_executor(self._readers, read, self.topic, listener.way, self.seen)
+                seen, parts = await loop.run_in_executor(self._readers, read, topic, listener.way, self.seen)
         except Exception as error:  # noqa: BLE001 - a watcher survives whatever one reading raises
             self._failed(listener, error)
             return
         self._failures = 0
+        if topic is not self.topic:
+            return  # it was renewed meanwhile, and is read again at once
         self.read_at = time.time()
         changed = {name: html for name, html in parts.items() if self.parts.get(name) != html}
         news = list(self.topic.news(self.seen, seen)) if self.seen is not None and changed else []
@@ -259,6 +269,8 @@ class Hub:
             task = asyncio.get_running_loop().create_task(self._run(topic.key, watcher))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        else:
+            watcher.renew(topic)
         watcher.add(listener)
         return watcher
 

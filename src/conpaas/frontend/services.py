@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, Final
@@ -17,6 +19,8 @@ UNREACHABLE: Final = "UNREACHABLE"
 OPERATIONS: Final = 10
 HISTORY: Final = 30
 READERS: Final = 6
+NAME_AGE: Final = 10.0
+"""Seconds after which it is looked up again what a service is called."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +176,8 @@ class ServiceTopic:
     service: replies.Service
     declaration: declared.Declaration
     clouds: Sequence[str] = ()
+    named_at: float = dataclasses.field(default_factory=time.monotonic, compare=False)
+    """When the service's name was learned."""
 
     @property
     def key(self) -> Hashable:
@@ -180,6 +186,7 @@ class ServiceTopic:
     def read(self, way: upstream.Upstream, before: Any) -> Seen:
         """What there is to see now. A manager that does not answer may have another address by now."""
         known = before if isinstance(before, Seen) else None
+        self._learn_name(way)
         try:
             return read(way.manager(self.application), self.service.sid, self.declaration, known)
         except errors.Unreachable as error:
@@ -188,6 +195,14 @@ class ServiceTopic:
         except errors.WrongState as error:
             self.application = way.application(self.service.aid)
             return unreachable(error)
+
+    def _learn_name(self, way: upstream.Upstream) -> None:
+        """Somebody may have renamed the service; a Director that is silent now knows no other name than before."""
+        if time.monotonic() - self.named_at <= NAME_AGE:
+            return
+        self.named_at = time.monotonic()
+        with contextlib.suppress(errors.Unreachable):
+            self.service = way.service(self.service.aid, self.service.sid)
 
     def values(self, seen: Seen) -> dict[str, Any]:
         """What the templates of the common part need."""

@@ -221,3 +221,19 @@ def test_the_pauses_grow_while_nobody_answers() -> None:
             return found
 
     assert asyncio.run(pauses()) == [live.CALM, live.CALM, 2 * live.CALM, 4 * live.CALM, live.LONGEST]
+
+
+def test_a_newer_description_of_the_same_thing_takes_over(watching: Any) -> None:
+    """A page of a renamed service joins a watcher that knows the old name."""
+    old, new, one, two = Counter(), Counter({"a": "renamed", "b": "x"}), listener(), listener()
+
+    async def script(watcher: live.Watcher) -> None:
+        watcher.add(one)
+        assert (await message(one))["parts"]["a"] == "1"
+        watcher.renew(Counter())
+        watcher.renew(new)
+        watcher.add(two)
+        assert (await message(two))["parts"]["a"] == "renamed"
+        assert (await message(one))["parts"]["a"] == "renamed"
+
+    watching(old, script)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -159,3 +160,25 @@ def test_whoever_follows_hears_of_states_and_failures() -> None:
     assert not following.changing(after)
     manager.state = "ADAPTING"
     assert following.changing(services.read(manager, 3, DECLARATION, after))
+
+
+def test_a_service_that_somebody_renamed_is_called_so_on_open_pages() -> None:
+    manager = Manager()
+    following = topic(manager)
+    way: Any = Way(manager)
+    renamed = dataclasses.replace(SERVICE, name="market")
+    found: list[replies.Service | errors.ConPaaSError] = [errors.Unreachable("the Director is away"), renamed]
+
+    def service(aid: int, sid: int) -> replies.Service:
+        answer = found.pop(0)
+        if isinstance(answer, errors.ConPaaSError):
+            raise answer
+        return answer
+
+    way.service = service
+    seen = following.read(way, None)
+    assert len(found) == 2, "not asked for at every reading"
+    for name in ("shop", "market"):
+        following.named_at = float("-inf")
+        seen = following.read(way, seen)
+        assert name in following.parts(seen)["service-state"]
