@@ -147,7 +147,7 @@ class FakeAgent(agent.BaseAgent):
         self.store: dict[str, Any] | None = None
         self.session_stores: list[dict[str, Any]] = []
         self.cron: list[dict[str, Any]] = []
-        self.figures: dict[str, Any] = {}
+        self.figures: dict[str, dict[str, Any]] = {"proxy": {}, "web": {}}
         self.world.agents[self.my_ip] = self
 
     def log_files(self) -> dict[str, pathlib.Path]:
@@ -311,11 +311,11 @@ class FakeAgent(agent.BaseAgent):
         answers += [{"server": one.address, "status": status, "seconds": 0.01, "reason": reason} for one in told.backends]
         return {"answers": answers}
 
-    @expose.expose("GET", params.Param("window", params.Integer()))
+    @expose.expose("GET", params.Param("role", params.Text()), params.Param("window", params.Integer()))
     @watched
-    def get_performance(self, window: int) -> dict[str, Any]:
+    def get_performance(self, role: str, window: int) -> dict[str, Any]:
         """Figures."""
-        return {"window": window, **self.figures}
+        return {"window": window, **self.figures[role]}
 
     # Sessions
 

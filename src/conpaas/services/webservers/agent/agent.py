@@ -188,10 +188,15 @@ class WebAgent(agent.BaseAgent):
         wanted = spec.ProxyConfig.from_dict(configuration)
         return {"answers": self._proxy.check_site(wanted, spec.check_path("path", path), seconds)}
 
-    @expose.expose("GET", params.Param("window", params.Integer(minimum=1, maximum=3600), 60, help="Seconds to look back."))
-    def get_performance(self, window: int) -> dict[str, Any]:
-        """Tell what the proxy measured: request and error rates, throughput, response times."""
-        return self._proxy.performance(window)
+    @expose.expose(
+        "GET",
+        params.Param("role", params.Choice((spec.PROXY, spec.WEB)), spec.PROXY, help="Who measured: the proxy, or the static web server."),
+        params.Param("window", params.Integer(minimum=1, maximum=3600), 60, help="Seconds to look back."),
+    )
+    def get_performance(self, role: str, window: int) -> dict[str, Any]:
+        """Tell what was measured: request and error rates, throughput, response times."""
+        measuring = self._proxy if role == spec.PROXY else self._static
+        return measuring.performance(window)
 
     # Sessions
 

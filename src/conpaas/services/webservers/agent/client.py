@@ -128,6 +128,6 @@ def set_cron(caller: agents.AgentCaller, target: node.ServiceNode, entries: Sequ
     caller.post(target, "set_cron", entries=[one.to_dict() for one in entries])
 
 
-def performance(caller: agents.AgentCaller, target: node.ServiceNode, window: int) -> dict[str, Any]:
-    """What a proxy measured over the last `window` seconds (see `agent.measure`)."""
-    return dict(caller.get(target, "get_performance", window=window))
+def performance(caller: agents.AgentCaller, target: node.ServiceNode, role: str, window: int) -> dict[str, Any]:
+    """What a proxy or a static web server measured over the last `window` seconds (see `agent.measure`)."""
+    return dict(caller.get(target, "get_performance", role=role, window=window))
