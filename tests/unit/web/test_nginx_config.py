@@ -113,8 +113,10 @@ def test_nginx_takes_trials_and_static_servers(tmp_path: pathlib.Path):
 
 def test_a_static_server_is_told_the_version_and_the_visitor_and_nothing_that_it_has_no_use_for(tmp_path: pathlib.Path):
     text = rendered(tmp_path, configuration(web=(spec.Upstream("127.61.0.3", 8080),)))
-    (block,) = re.findall(r"location / \{(.*?proxy_pass.*?)\n        \}", text, re.DOTALL)
+    block = text.rpartition("location / {")[2].partition("\n        }")[0]
     assert re.findall(r"proxy_set_header (\S+)", block) == ["Host", "Connection", "X-Real-IP"]
+    assert "X-Request-ID" not in block, "files have none: to make one costs more than to log the request"
+    assert len(re.findall("add_header X-Request-ID", text)) == len(re.findall("fastcgi_pass", text)) == 3
 
 
 def test_servers_left_out_are_marked_but_never_all(tmp_path: pathlib.Path):
