@@ -51,7 +51,7 @@ class Node:
         with tempfile.TemporaryDirectory() as scratch:
             archive = pathlib.Path(scratch) / "code.tar"
             pack(archive, files)
-            self.code.stage(version, archive)
+            self.code.stage(version, archive, 1_700_000_000)
 
     def start(self, release: int, version: str, **settings: object) -> int:
         return self.backend.start(release, version, spec.BackendSettings(**settings))  # type: ignore[arg-type]

@@ -49,17 +49,29 @@ def test_who_serves_owns_the_code(node: backends.Node, tmp_path: pathlib.Path) -
             member = tarfile.TarInfo(name)
             member.type, member.mode, member.uid, member.linkname = kind, 0o000, 12345, "file"
             stream.addfile(member)
-    node.code.stage("code-a", archive)
+    node.code.stage("code-a", archive, 0)
     tree = node.code.directory / "code-a"
     expected = pwd.getpwnam(node.user).pw_uid if node.user else tree.stat().st_uid
     assert {path.stat().st_uid for path in (tree, *tree.rglob("*"))} == {expected}
     assert (tree / "dir" / "file").stat().st_mode & 0o777 == 0o644
 
 
+def test_all_of_a_version_is_as_old_as_the_version_on_every_node(node: backends.Node, tmp_path: pathlib.Path) -> None:
+    """By size and time servers tell clients whether what they have is still right, and applications make the addresses of files."""
+    with tarfile.open(tmp_path / "code.tar", "w") as stream:
+        for name, kind in (("dir", tarfile.DIRTYPE), ("dir/file", tarfile.REGTYPE), ("dir/link", tarfile.SYMTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.mtime, member.linkname = kind, 12345, "file"
+            stream.addfile(member)
+    node.code.stage("code-a", tmp_path / "code.tar", 1_700_000_000)
+    tree = node.code.directory / "code-a"
+    assert {path.lstat().st_mtime for path in (tree, *tree.rglob("*"))} == {1_700_000_000}
+
+
 def test_a_war_is_an_archive(node: backends.Node, tmp_path: pathlib.Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.war", "w") as war:
         war.writestr("WEB-INF/web.xml", "<web-app/>")
-    node.code.stage("code-w", tmp_path / "a.war")
+    node.code.stage("code-w", tmp_path / "a.war", 0)
     assert (node.code.directory / "code-w" / "WEB-INF" / "web.xml").exists()
 
 
@@ -67,7 +79,7 @@ def test_a_war_is_an_archive(node: backends.Node, tmp_path: pathlib.Path) -> Non
 def test_of_a_bad_archive_nothing_is_left(node: backends.Node, tmp_path: pathlib.Path, name: str) -> None:
     backends.pack(tmp_path / "bad.tar", {"good": "x", name: "bad"})
     with pytest.raises(errors.InvalidArgument):
-        node.code.stage("code-a", tmp_path / "bad.tar")
+        node.code.stage("code-a", tmp_path / "bad.tar", 0)
     assert node.code.list() == []
     assert not list(node.code.directory.iterdir())
 
@@ -75,4 +87,4 @@ def test_of_a_bad_archive_nothing_is_left(node: backends.Node, tmp_path: pathlib
 @pytest.mark.parametrize("version", ["", ".", "..", "a/b", ".hidden", "a\nb"])
 def test_a_version_is_the_name_of_a_directory(node: backends.Node, tmp_path: pathlib.Path, version: str) -> None:
     with pytest.raises(errors.InvalidArgument):
-        node.code.stage(version, tmp_path / "never-read")
+        node.code.stage(version, tmp_path / "never-read", 0)

@@ -97,7 +97,9 @@ def test_it_keeps_its_port_comes_back_and_stops(node: conftest.Node):
 
 def test_the_log_names_the_visitor_not_the_proxy(node: conftest.Node):
     node.write("code-1", {"a.txt": "a"})
-    node.static().configure(["code-1"], spec.SiteSettings())
+    role = node.static()
+    role.configure(["code-1"], spec.SiteSettings())
     ask(node, "/a.txt", **{"X-Real-IP": "192.0.2.7"})
     conftest.until(lambda: node.log("nginx-static-access.log").startswith("192.0.2.7 - - ["), "the request is in the log")
     assert node.log("nginx-static-timed.log").startswith("static 200 ")
+    assert role.performance(60)["requests"] == 1

@@ -181,10 +181,10 @@ def test_releases_and_figures_are_tables(cps: Any, wire: Any) -> None:
     lines = cps("php releases 1 1").out.splitlines()
     assert [line.split()[:3] for line in lines[2:]] == [["*", "4", "code-2"], ["3", "code-1", lines[3].split()[2]]]
     lines = cps("php performance 1 1").out.splitlines()
-    assert [line.split()[:3] for line in lines[2:]] == [["all", "12.5", "0.0"], ["iaasvm-1", "12.5", "0.0"]]
+    assert [line.split()[:3] for line in lines[2:]] == [["all", "proxy", "12.5"], ["iaasvm-1", "proxy", "12.5"]]
     wire.manager["get_node_performance"] = errors.RemoteError("the agent does not answer")
     done = cps("php performance 1 1")
-    assert done.out.splitlines()[-1].split() == ["iaasvm-1", *["N/A"] * 7]
+    assert done.out.splitlines()[-1].split() == ["iaasvm-1", "proxy", *["N/A"] * 7]
     assert done.err == "WARNING: iaasvm-1 told nothing: the agent does not answer\n"
     lines = cps("php weights 1 1").out.splitlines()
     assert [line.split() for line in lines[2:]] == [

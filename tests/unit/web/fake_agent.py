@@ -147,7 +147,8 @@ class FakeAgent(agent.BaseAgent):
         self.store: dict[str, Any] | None = None
         self.session_stores: list[dict[str, Any]] = []
         self.cron: list[dict[str, Any]] = []
-        self.figures: dict[str, Any] = {}
+        self.times: set[tuple[str, int]] = set()
+        self.figures: dict[str, dict[str, Any]] = {"proxy": {}, "web": {}}
         self.world.agents[self.my_ip] = self
 
     def log_files(self) -> dict[str, pathlib.Path]:
@@ -176,12 +177,14 @@ class FakeAgent(agent.BaseAgent):
         params.Param("filetype", params.Text()),
         params.Param("codeVersionId", params.Text()),
         params.Param("file", params.Upload()),
+        params.Param("time", params.Integer()),
     )
     @watched
-    def updatePHPCode(self, filetype: str, code_version_id: str, file: params.UploadedFile) -> None:
+    def updatePHPCode(self, filetype: str, code_version_id: str, file: params.UploadedFile, time: int) -> None:
         """Stage."""
         assert file.size > 0
         self.code.add(code_version_id)
+        self.times.add((code_version_id, time))
 
     @expose.expose("POST", params.Param("versions", params.ListOf(params.Text())))
     @watched
@@ -311,11 +314,11 @@ class FakeAgent(agent.BaseAgent):
         answers += [{"server": one.address, "status": status, "seconds": 0.01, "reason": reason} for one in told.backends]
         return {"answers": answers}
 
-    @expose.expose("GET", params.Param("window", params.Integer()))
+    @expose.expose("GET", params.Param("role", params.Text()), params.Param("window", params.Integer()))
     @watched
-    def get_performance(self, window: int) -> dict[str, Any]:
+    def get_performance(self, role: str, window: int) -> dict[str, Any]:
         """Figures."""
-        return {"window": window, **self.figures}
+        return {"window": window, **self.figures[role]}
 
     # Sessions
 

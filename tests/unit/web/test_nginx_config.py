@@ -111,6 +111,14 @@ def test_nginx_takes_trials_and_static_servers(tmp_path: pathlib.Path):
     assert accepted(tmp_path, nginx_config.static(host(tmp_path), versions, spec.SiteSettings(), ["127.61.0.1:8093"])) == ""
 
 
+def test_a_static_server_is_told_the_version_and_the_visitor_and_nothing_that_it_has_no_use_for(tmp_path: pathlib.Path):
+    text = rendered(tmp_path, configuration(web=(spec.Upstream("127.61.0.3", 8080),)))
+    block = text.rpartition("location / {")[2].partition("\n        }")[0]
+    assert re.findall(r"proxy_set_header (\S+)", block) == ["Host", "Connection", "X-Real-IP"]
+    assert "X-Request-ID" not in block, "files have none: to make one costs more than to log the request"
+    assert len(re.findall("add_header X-Request-ID", text)) == len(re.findall("fastcgi_pass", text)) == 3
+
+
 def test_servers_left_out_are_marked_but_never_all(tmp_path: pathlib.Path):
     servers = (SERVER, spec.Upstream("127.61.0.2", 9000, 7))
     text = rendered(tmp_path, configuration(backends=servers), down=frozenset({SERVER.address, "127.61.9.9:1"}), local=True)

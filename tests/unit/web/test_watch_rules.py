@@ -139,6 +139,7 @@ def test_a_server_beside_the_proxy_is_asked_by_its_socket(tmp_path: pathlib.Path
             for _ in range(2):  # the first has been given up
                 connection, _ = server.accept()
                 with connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    connection.recv(4096)  # closing before it is read would be a reset
                     connection.sendall(b"\1\6\0\1\0\0\0\0")
 
         thread = threading.Thread(target=serve)

@@ -217,6 +217,15 @@ class TestCode:
             assert made.call("list_code_versions") == before
             assert made.state == "RUNNING"
 
+    def test_a_version_is_as_old_on_a_node_that_comes_later(self, php: WebHarness) -> None:
+        php.start()
+        version = php.upload()
+        enable(php, version)
+        php.add_nodes({"web": 2})
+        made = next(one["time"] for one in php.call("list_code_versions")["codeVersions"] if one["codeVersionId"] == version)
+        for one in php.nodes:
+            assert dict(php.world.agents[one.ip].times)[version] == int(made)
+
     def test_two_at_once_are_one_too_many(self, big: WebHarness) -> None:  # D23
         version, other = big.upload(), big.upload()
         big.call("update_php_configuration", codeVersionId=version)

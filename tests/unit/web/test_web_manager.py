@@ -347,15 +347,20 @@ class TestTelling:
     def test_figures_of_all_proxies_together(self, php: WebHarness) -> None:  # D29
         assert php.call("get_service_performance")["request_rate"] == 0
         grown(php)
-        first, second = [php.world.agents[one.ip] for one in php.nodes if one.role == "proxy"]
-        first.figures = {"requests": 90, "request_rate": 9.0, "error_rate": 0.5, "throughput": 10.0, "response_time": 10.0, "p99": 20.0}
-        second.figures = {"requests": 10, "request_rate": 1.0, "error_rate": 0.5, "throughput": 5.0, "response_time": 20.0, "p99": 40.0}
+        first, second = [php.world.agents[one.ip].figures for one in php.nodes if one.role == "proxy"]
+        first["proxy"] = {"requests": 90, "request_rate": 9.0, "error_rate": 0.5, "throughput": 10.0, "response_time": 10.0, "p99": 20.0}
+        second["proxy"] = {"requests": 10, "request_rate": 1.0, "error_rate": 0.5, "throughput": 5.0, "response_time": 20.0, "p99": 40.0}
         told = php.call("get_service_performance")
         assert (told["request_rate"], told["error_rate"], told["throughput"], told["response_time"], told["p99"]) == (10, 1, 15, 11, 22)
         node = next(one for one in php.nodes if one.role == "proxy")
-        assert php.call("get_node_performance", serviceNodeId=node.id, window=10)["request_rate"] == 9
+        told = php.call("get_node_performance", serviceNodeId=node.id, window=10)
+        assert (told["role"], told["request_rate"]) == ("proxy", 9)
+        web = next(one for one in php.nodes if one.role == "web")
+        php.world.agents[web.ip].figures["web"] = {"requests": 30, "request_rate": 3.0}
+        told = php.call("get_node_performance", serviceNodeId=web.id, window=10)
+        assert (told["role"], told["request_rate"]) == ("web", 3)
         backend = next(one for one in php.nodes if one.role == "backend")
-        with pytest.raises(errors.RemoteError, match="is no proxy"):
+        with pytest.raises(errors.RemoteError, match="neither a proxy nor a web node"):
             php.call("get_node_performance", serviceNodeId=backend.id)
 
     def test_figures_of_a_silent_proxy_are_missed(self, php: WebHarness) -> None:

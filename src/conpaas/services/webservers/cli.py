@@ -288,11 +288,13 @@ def _list_weights(service: Any) -> None:
 def _add_performance(group: Any) -> None:
     @group.verb("performance")
     def performance(service: Any) -> None:
-        """Print what the proxies measured: requests and errors per second, KB/s, ms."""
+        """Print what proxies measured, and web nodes beside them: requests and errors per second, KB/s, ms."""
         whole = service.get("get_service_performance")
-        nodes = {node_id: _measured(service, node_id) for node_id in dict(_nodes_by_role(service))["proxy"]}
-        rows = [_figures("all", whole), *(_figures(name, measured) for name, measured in nodes.items())]
-        service.table(("agent_id", *_FIGURES), rows, "Nothing was measured.", {"service": whole, "nodes": nodes})
+        by_role = dict(_nodes_by_role(service))
+        roles = {node_id: role for role in ("web", "proxy") for node_id in by_role[role]}  # a web server on a proxy has nothing to do
+        nodes = {node_id: _measured(service, node_id) for node_id in sorted(roles, key=lambda one: (roles[one] != "proxy", one))}
+        rows = [_figures("all", "proxy", whole), *(_figures(name, roles[name], measured) for name, measured in nodes.items())]
+        service.table(("agent_id", "role", *_FIGURES), rows, "Nothing was measured.", {"service": whole, "nodes": nodes})
 
 
 def _measured(service: Any, node_id: str) -> dict[str, Any]:
@@ -303,5 +305,5 @@ def _measured(service: Any, node_id: str) -> dict[str, Any]:
         return {}
 
 
-def _figures(name: str, measured: Mapping[str, Any]) -> dict[str, Any]:
-    return {"agent_id": name, **{figure: measured.get(figure, "N/A") for figure in _FIGURES}}
+def _figures(name: str, role: str, measured: Mapping[str, Any]) -> dict[str, Any]:
+    return {"agent_id": name, "role": role, **{figure: measured.get(figure, "N/A") for figure in _FIGURES}}

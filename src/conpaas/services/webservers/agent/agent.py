@@ -19,6 +19,7 @@ _CODE = (
     _VERSION,
     params.Param("file", params.Upload(), None, help="The archive."),
     params.Param("revision", params.Text(max_length=64), None, help="Ignored: a git revision travels as an archive."),
+    params.Param("time", params.Integer(minimum=0), 0, help="When the version was made, in seconds since 1970: the age of all its files."),
 )
 _RELEASE = params.Param("release", params.Integer(minimum=0), help="Number of a release.")
 _SETTINGS = params.Param("settings", params.Mapping(), help="How the release is started (`spec.BackendSettings`).")
@@ -69,16 +70,18 @@ class WebAgent(agent.BaseAgent):
         return {"versions": self._code.list()}
 
     @expose.expose("UPLOAD", *_CODE)
-    def updatePHPCode(self, filetype: str, code_version_id: str, file: params.UploadedFile | None, revision: str | None) -> None:
+    def updatePHPCode(self, filetype: str, code_version_id: str, file: params.UploadedFile | None, revision: str | None, time: int) -> None:
         """Unpack a code version beside the others."""
         if file is None:
             raise errors.InvalidArgument(f"The '{filetype}' filetype requires an uploaded file")
-        self._code.stage(spec.check_version(code_version_id), file.path)
+        self._code.stage(spec.check_version(code_version_id), file.path, time)
 
     @expose.expose("UPLOAD", *_CODE)
-    def updateTomcatCode(self, filetype: str, code_version_id: str, file: params.UploadedFile | None, revision: str | None) -> None:
+    def updateTomcatCode(
+        self, filetype: str, code_version_id: str, file: params.UploadedFile | None, revision: str | None, time: int
+    ) -> None:
         """The same as updatePHPCode."""
-        self.updatePHPCode(filetype, code_version_id, file, revision)
+        self.updatePHPCode(filetype, code_version_id, file, revision, time)
 
     @expose.expose("POST", params.Param("versions", params.ListOf(params.Text(max_length=80)), help="The versions that stay."))
     def keep_code(self, versions: list[str]) -> None:
@@ -188,10 +191,15 @@ class WebAgent(agent.BaseAgent):
         wanted = spec.ProxyConfig.from_dict(configuration)
         return {"answers": self._proxy.check_site(wanted, spec.check_path("path", path), seconds)}
 
-    @expose.expose("GET", params.Param("window", params.Integer(minimum=1, maximum=3600), 60, help="Seconds to look back."))
-    def get_performance(self, window: int) -> dict[str, Any]:
-        """Tell what the proxy measured: request and error rates, throughput, response times."""
-        return self._proxy.performance(window)
+    @expose.expose(
+        "GET",
+        params.Param("role", params.Choice((spec.PROXY, spec.WEB)), spec.PROXY, help="Who measured: the proxy, or the static web server."),
+        params.Param("window", params.Integer(minimum=1, maximum=3600), 60, help="Seconds to look back."),
+    )
+    def get_performance(self, role: str, window: int) -> dict[str, Any]:
+        """Tell what was measured: request and error rates, throughput, response times."""
+        measuring = self._proxy if role == spec.PROXY else self._static
+        return measuring.performance(window)
 
     # Sessions
 

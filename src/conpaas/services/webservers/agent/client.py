@@ -21,9 +21,10 @@ def list_code(caller: agents.AgentCaller, target: node.ServiceNode) -> list[str]
     return list(caller.get(target, "list_code")["versions"])
 
 
-def stage_code(caller: agents.AgentCaller, target: node.ServiceNode, version_id: str, archive: pathlib.Path) -> None:
-    """Unpack a code version beside the others; it is not used by that."""
-    caller.upload(target, "updatePHPCode", {"file": archive}, _timeout=_UPLOAD_TIMEOUT, filetype="tar", codeVersionId=version_id)
+def stage_code(caller: agents.AgentCaller, target: node.ServiceNode, version_id: str, archive: pathlib.Path, made: float) -> None:
+    """Unpack a code version, made then (seconds since 1970), beside the others; it is not used by that."""
+    fields = {"filetype": "tar", "codeVersionId": version_id, "time": int(made)}
+    caller.upload(target, "updatePHPCode", {"file": archive}, _timeout=_UPLOAD_TIMEOUT, **fields)
 
 
 def keep_code(caller: agents.AgentCaller, target: node.ServiceNode, versions: Sequence[str]) -> None:
@@ -128,6 +129,6 @@ def set_cron(caller: agents.AgentCaller, target: node.ServiceNode, entries: Sequ
     caller.post(target, "set_cron", entries=[one.to_dict() for one in entries])
 
 
-def performance(caller: agents.AgentCaller, target: node.ServiceNode, window: int) -> dict[str, Any]:
-    """What a proxy measured over the last `window` seconds (see `agent.measure`)."""
-    return dict(caller.get(target, "get_performance", window=window))
+def performance(caller: agents.AgentCaller, target: node.ServiceNode, role: str, window: int) -> dict[str, Any]:
+    """What a proxy or a static web server measured over the last `window` seconds (see `agent.measure`)."""
+    return dict(caller.get(target, "get_performance", role=role, window=window))

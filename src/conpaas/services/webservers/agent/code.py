@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import pathlib
-import shutil
+import pwd
 import threading
 from collections.abc import Iterable
 from typing import Final
@@ -43,8 +43,11 @@ class CodeStore:
             raise errors.NotFound(f"The code version {version_id} is not on this node.", hint="enable it again")
         return path
 
-    def stage(self, version_id: str, content: pathlib.Path) -> None:
+    def stage(self, version_id: str, content: pathlib.Path, made: int) -> None:
         """Unpack an archive as a version, all or nothing. A version that is there already stays as it is.
+
+        `made`, in seconds since 1970, becomes the time of all its files: so they are the same on every node for whoever asks whether they
+        have changed, and others than those of another version, whatever the archive says.
 
         Raises what `archive.unpack` raises; then nothing is left of it.
         """
@@ -57,8 +60,7 @@ class CodeStore:
             draft = self.directory / f".{version_id}"
             try:
                 archive.unpack(content, draft, LIMITS, reserve=RESERVE)
-                if self._user is not None:
-                    _give(draft, self._user)
+                _stamp(draft, made, self._user)
                 draft.rename(path)
             finally:
                 file.remove_tree(draft)
@@ -86,9 +88,11 @@ class CodeStore:
                 log.info("code version %s was removed from this node", entry.name)
 
 
-def _give(tree: pathlib.Path, user: str) -> None:
-    """Make a user the owner of a tree; links are not followed."""
-    shutil.chown(tree, user, user)
-    for parent, directories, files in os.walk(tree):
-        for name in (*directories, *files):
-            shutil.chown(pathlib.Path(parent) / name, user, user) if not os.path.islink(f"{parent}/{name}") else None  # noqa: PTH114
+def _stamp(tree: pathlib.Path, made: int, user: str | None) -> None:
+    """Set the time of all in a tree, and make `user` its owner; links are not followed."""
+    owner = pwd.getpwnam(user) if user is not None else None
+    names = (f"{parent}/{name}" for parent, directories, files in os.walk(tree) for name in (*directories, *files))
+    for name in (str(tree), *names):
+        if owner is not None:
+            os.chown(name, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+        os.utime(name, (made, made), follow_symlinks=False)

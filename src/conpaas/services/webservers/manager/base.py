@@ -31,7 +31,8 @@ class WebBase(code_manager.CodeManager):
         self.guard = threading.RLock()
         self.memory = state.SiteState(self.settings)
         patience = self.config.get_float(self.config.main, "AGENT_PATIENCE", _PATIENCE, minimum=0.0)
-        self.cluster = cluster.Cluster(self.agents, self.memory, self.code.archive, self.set_role, patience)
+        made = self._time_of_version
+        self.cluster = cluster.Cluster(self.agents, self.memory, self.code.archive, made, self.set_role, patience)
 
     @property
     def site(self) -> sites.Site:
@@ -44,6 +45,10 @@ class WebBase(code_manager.CodeManager):
         current = self.site.version
         older = (entry["codeVersionId"] for entry in reversed(self.memory.releases()))
         return next((version for version in older if version != current and version in known), None)
+
+    def _time_of_version(self, version_id: str) -> float:
+        """When a code version was uploaded or pushed, in seconds since 1970."""
+        return self.code.get(version_id).time
 
     def refuse_unless_changeable(self) -> None:
         """Raise the classic `errors.WrongState` unless settings can be changed now."""

@@ -38,19 +38,21 @@ class Prepared:
 
 
 class Cluster:
-    """The nodes of one service, seen through their agents. `archive` finds the archive of a code version."""
+    """The nodes of one service, seen through their agents. `archive` finds the archive of a code version, `made` tells when it was made."""
 
     def __init__(
         self,
         caller: agents.AgentCaller,
         memory: state.SiteState,
         archive: Callable[[str], pathlib.Path],
+        made: Callable[[str], float],
         set_role: Callable[[str, str], None],
         patience: float,
     ) -> None:
         self._agents = caller
         self._memory = memory
         self._archive = archive
+        self._made = made
         self._set_role = set_role
         self._patience = patience
         self._sessions = sessions.Sessions(caller, memory)
@@ -125,7 +127,7 @@ class Cluster:
             there = client.list_code(self._agents, one)
             if version in there:
                 return there
-            client.stage_code(self._agents, one, version, self._archive(version))
+            client.stage_code(self._agents, one, version, self._archive(version), self._made(version))
             return [*there, version]
 
         return go.each(members, stage_one)

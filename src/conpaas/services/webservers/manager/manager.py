@@ -282,15 +282,17 @@ class WebManager(settings.SettingsCalls):
     def get_service_performance(self, window: int) -> dict[str, Any]:
         """Tell what the proxies measured: requests, errors (both per second), throughput (KB/s), response times (ms)."""
         proxies = [one for one in self.nodes if spec.PROXY in placement.roles_of(one.role)] if self.state == State.RUNNING else []
-        found = self.agents.each(proxies, lambda one: client.performance(self.agents, one, window))
+        found = self.agents.each(proxies, lambda one: client.performance(self.agents, one, spec.PROXY, window))
         good = {key: answer for key, answer in found.items() if not isinstance(answer, errors.ConPaaSError)}
         silent = {key: str(answer) for key, answer in found.items() if isinstance(answer, errors.ConPaaSError)}
         return {**performance.together(list(good.values())), "window": window, **({"silent": silent} if silent else {})}
 
-    @expose.expose("GET", params.Param("serviceNodeId", params.Text(max_length=256), help="The id of a proxy."), _WINDOW)
+    @expose.expose("GET", params.Param("serviceNodeId", params.Text(max_length=256), help="The id of a proxy or a web node."), _WINDOW)
     def get_node_performance(self, service_node_id: str, window: int) -> dict[str, Any]:
-        """Tell what one proxy measured."""
+        """Tell what one proxy, or one static web server beside the proxies, measured, and as what (`role`)."""
         target = self.get_node(service_node_id)
-        if spec.PROXY not in placement.roles_of(target.role):
-            raise errors.InvalidArgument(f"The node {target.id} is no proxy; requests are measured where they come in.")
-        return {**performance.together([client.performance(self.agents, target, window)]), "window": window}
+        roles = placement.roles_of(target.role)
+        role = next((one for one in (spec.PROXY, spec.WEB) if one in roles), None)
+        if role is None:
+            raise errors.InvalidArgument(f"The node {target.id} is neither a proxy nor a web node; requests are measured by those.")
+        return {**performance.together([client.performance(self.agents, target, role, window)]), "role": role, "window": window}
