@@ -22,6 +22,7 @@ class Server:
         self.lost = False
         self.others = True
         self.stuck = False
+        self.patience = 0.0
         self.did: list[str] = []
 
     def measure(self) -> room.Room | None:
@@ -36,7 +37,8 @@ class Server:
     def out_of_step(self) -> bool:
         return self.lost or not self.running
 
-    def stand_aside(self, aside: bool) -> None:
+    def stand_aside(self, aside: bool, patience: float) -> None:
+        self.patience = patience
         if self.stuck:
             raise errors.Unreachable("The database server does not answer.")
         self.did.append(f"aside {aside}")
@@ -166,6 +168,25 @@ def test_a_server_that_stood_aside_and_crashed_is_ended_and_comes_back(server: S
     server.free, server.running = 1, False
     keeper.look()
     assert (server.did, keeper.ended) == (["aside True", "end"], True)
+
+
+def test_a_server_that_holds_up_the_others_gets_little_time_to_obey(server: Server, keeper: room.Keeper) -> None:
+    server.free = 49
+    keeper.look()
+    slow = server.patience
+    server.free = 1
+    keeper.look()
+    assert server.patience < 1.5 < slow
+
+
+def test_a_server_that_is_not_to_begin_before_there_is_room_begins_then(server: Server, keeper: room.Keeper) -> None:
+    server.free, server.running = 1, False
+    keeper.wait()
+    keeper.look()
+    assert (server.did, keeper.out) == ([], True)
+    server.free = 500
+    keeper.look()
+    assert (server.did, keeper.out) == (["begin"], False)
 
 
 def test_what_was_done_is_known_after_a_restart_of_the_agent(server: Server, keeper: room.Keeper, tmp_path: pathlib.Path) -> None:

@@ -35,12 +35,13 @@ def answers(address: str, port: int) -> bool:
 
 
 class Watch:
-    """Calls `look` now and then until it is closed."""
+    """Calls `look` every `period` seconds (None: every `PERIOD`) until it is closed."""
 
-    def __init__(self, look: Callable[[], None]) -> None:
+    def __init__(self, look: Callable[[], None], period: float | None = None) -> None:
         self._look = look
+        self._period = period
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rejoin", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
         """Begin; once is enough."""
@@ -51,11 +52,11 @@ class Watch:
         self._closing.set()
 
     def _run(self) -> None:
-        while not self._closing.wait(PERIOD):
+        while not self._closing.wait(PERIOD if self._period is None else self._period):
             try:
                 self._look()
             except Exception:
-                log.exception("whether the database server waits in vain cannot be told")
+                log.exception("the database server cannot be looked after")
 
 
 def anybody(members: Sequence[tuple[str, int]]) -> bool:

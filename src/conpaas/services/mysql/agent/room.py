@@ -24,6 +24,11 @@ _BESIDE: Final = "desynced"
 _ENDED: Final = "ended"
 _MB: Final = 1024 * 1024
 _ASK_TIMEOUT: Final = 1.0
+PERIOD: Final = 1.0
+"""Seconds between two looks at the disk: once it is full, the whole cluster stands still until somebody has looked."""
+_PATIENCE: Final = 5.0
+_URGENT: Final = 1.2
+"""Seconds that a server may take to obey while the others wait for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +80,8 @@ class Server(Protocol):
         """Whether it certainly takes no part in the cluster: it does not run, has not opened its data, or says so."""
         ...
 
-    def stand_aside(self, aside: bool) -> None:
-        """Have the others go on without it, or no longer. Raises ConPaaSError when it takes part too much to be asked."""
+    def stand_aside(self, aside: bool, patience: float) -> None:
+        """Have the others go on without it, or no longer. Raises ConPaaSError when it does not obey within `patience` seconds."""
         ...
 
     def end(self) -> None:
@@ -101,6 +106,15 @@ class Keeper:
     def ended(self) -> bool:
         """Whether the server was ended for want of room."""
         return bool(self._notes.get(_NOTE) == _ENDED)
+
+    @property
+    def out(self) -> bool:
+        """Whether the member takes no part for want of room: its server was ended, or stands aside."""
+        return bool(self._notes.get(_NOTE))
+
+    def wait(self) -> None:
+        """The server is to begin when there is room, and not before."""
+        self._notes.set(**{_NOTE: _ENDED})
 
     def forget(self) -> None:
         """Somebody else decides from now on whether the server runs."""
@@ -131,7 +145,7 @@ class Keeper:
             log.warning("%s: the others go on without this member until there is room", room)
         self._notes.set(**{_NOTE: _BESIDE})  # before, so that an agent that is killed in between takes it back one day
         try:
-            self._server.stand_aside(True)
+            self._server.stand_aside(True, _URGENT if room.used_up else _PATIENCE)
         except errors.ConPaaSError as error:
             if not room.used_up:
                 raise
@@ -139,14 +153,14 @@ class Keeper:
             self._end()
 
     def _end(self) -> None:
-        self._notes.set(**{_NOTE: _ENDED})
+        self.wait()
         self._server.end()
 
     def _undo(self, done: str, room: Room) -> None:
         if done == _ENDED:
             self._server.begin()
         elif self._server.working():
-            self._server.stand_aside(False)
+            self._server.stand_aside(False, _PATIENCE)
         else:
             return  # it is told when it runs
         log.info("%s: the member takes part again", room)

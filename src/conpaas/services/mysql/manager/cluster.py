@@ -147,17 +147,23 @@ class Cluster:
 
     # Joining
 
-    def join_all(self, go: rounds.Round, own: Sequence[node.ServiceNode], nodes: Sequence[node.ServiceNode], note: Note) -> None:
-        """Have everybody in the cluster. As many join at once as there are members to get the data from, one of which goes on serving."""
+    def join_all(
+        self, go: rounds.Round, own: Sequence[node.ServiceNode], nodes: Sequence[node.ServiceNode], note: Note
+    ) -> list[node.ServiceNode]:
+        """Have everybody in the cluster. As many join at once as there are members to get the data from, one of which goes on serving.
+        A member whose disk is full gets its settings, and is not waited for. Returns who is at work and has room."""
         while True:
             looks = self.look(go, own)
             there = [one for one in own if one.id in looks]
             inside = [one for one in there if members.is_at_work(looks[one.id])]
-            outside = [one for one in there if one not in inside]
+            full = [one for one in there if one not in inside and members.is_full(looks[one.id])]
+            outside = [one for one in there if one not in inside and one not in full]
             self._measure(looks)
+            go.each(full, lambda one: self._start(go, one, own, nodes))  # as it is told now, it begins when there is room
             go.each(inside, lambda one: self._start(go, one, own, nodes))
             go.each(inside, lambda one: client.set_health(self._agents, one, on=True))  # one that was to leave may have to stay
             if not outside:
+                working = [one for one in inside if not members.is_full(looks[one.id])]
                 break
             synced = sum(1 for look in looks.values() if members.is_synced(look))
             wave = outside[: max(1, synced - 1)]
@@ -166,6 +172,7 @@ class Cluster:
             self._wait_synced(go, wave, note)
         self._wait_synced(go, [one for one in own if one.id not in go.silent], note)
         self._memory.put_in_order(self._memory.in_order([one.id for one in own]))
+        return working
 
     def _measure(self, looks: Mapping[str, Look]) -> None:
         known = [int(look.get("data_bytes") or 0) for look in looks.values() if members.is_synced(look)]
@@ -222,7 +229,7 @@ class Cluster:
         while waiting:
             looks = self.look(go, waiting)
             for one in list(waiting):
-                if one.id in go.silent or members.is_synced(looks[one.id]):
+                if one.id in go.silent or members.is_synced(looks[one.id]) or members.is_full(looks[one.id]):
                     waiting.remove(one)
                 elif go.lenient:
                     go.silent.add(one.id)

@@ -192,7 +192,8 @@ class MySQLManager(restoring.RestoreCalls, variables.VariableCalls, performance.
     def _is_well(self) -> bool:
         looks = self.cluster.glance(self.members_in_order())
         answers = [look for look in looks.values() if not isinstance(look, errors.ConPaaSError)]
-        return not self.memory.incomplete and bool(answers) and all(members.is_at_work(look) for look in answers)
+        outside = [look for look in answers if not members.is_at_work(look)]
+        return not self.memory.incomplete and len(outside) < len(answers) and all(members.is_full(look) for look in outside)
 
     def repair(self, op: Operation) -> None:
         """The step of the operation `repair_cluster`."""
