@@ -147,6 +147,11 @@ class BaseManager:
         """The disk of a node whose data outlive the node's VM, if it has one (`get_role_disk`)."""
         return next((record.as_volume() for record in self._store.disks.on(self.service_id, [one.id])), None)
 
+    def spare_disks(self, role: str) -> dict[str, node.ServiceVolume]:
+        """The disks that wait for the next node of a role, by the nodes that had them last."""
+        spare = self._store.disks.spare(self.service_id)
+        return {record.former: record.as_volume() for record in spare if record.role == role and record.former}
+
     @property
     def state(self) -> states.State:
         record = self._store.services.find(self.service_id)
