@@ -189,6 +189,7 @@ class HealthMonitor:
     def _do_housekeeping(self, service: manager.BaseManager) -> None:
         try:
             if not self._closed and service.state is states.State.RUNNING and service.idle:
+                service.forget_gone_sources()
                 service.housekeeping()
         except errors.ConPaaSError as error:
             _log.warning("service %d: housekeeping failed: %s", service.service_id, error)

@@ -15,6 +15,7 @@ from conpaas.core.state import records, settings, store
 
 AGENT_LOG = "cpsagent.log"
 LOG_LIMIT = log_window.LIMIT
+_SOURCE = "service "
 """Bytes of a log in one answer."""
 
 HOW_MANY = params.Param("limit", params.Integer(minimum=1, maximum=200), default=20, help="how many, newest first")
@@ -381,6 +382,24 @@ class BaseManager:
 
     accepts_variables: ClassVar[bool] = False
     """Whether services of this type can be given environment variables by other services (`take_variables`)."""
+
+    @staticmethod
+    def source_of(service_id: int) -> str:
+        """The name that a service has as a source of variables."""
+        return f"{_SOURCE}{service_id}"
+
+    def sources(self) -> list[str]:
+        """Everybody who gave this service variables that it has."""
+        return []
+
+    def forget_gone_sources(self) -> None:
+        """Take away what services gave that are no longer there: they were removed while this one was busy. One source at a time."""
+        for source in self.sources():
+            number = source.removeprefix(_SOURCE)
+            if number.isdecimal() and self.peers(int(number)) is None:
+                self.log.info("the variables of %s, which is gone, are taken away", source)
+                self.take_variables(source, {}, "housekeeping")
+                return
 
     def variables_from(self, source: str) -> dict[str, str]:
         """The variables that this service was given by a source and works with, or is about to; empty if there are none."""

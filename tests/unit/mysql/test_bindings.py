@@ -254,6 +254,20 @@ class TestUnbinding:
 class TestTakingVariables:
     """What services do with variables that others give them."""
 
+    @pytest.mark.parametrize("kind", ["php", "generic"])
+    def test_those_of_a_service_that_is_gone_are_forgotten(self, kind: str) -> None:
+        """It was removed while this one was busy."""
+        with WebHarness() if kind == "php" else harness.Harness("generic") as other:
+            other.start()
+            there, gone = "service 1", "service 55"
+            other.manager.take_variables(there, {"MYSQL_HOST": "10.0.0.8"}, "")
+            other.settle()
+            other.manager.take_variables(gone, {"MYSQL_HOST": "10.0.0.9"}, "")
+            other.settle()
+            assert other.manager.variables_from(gone)
+            other.pass_time(30)
+            assert (other.manager.variables_from(gone), other.manager.variables_from(there)) == ({}, {"MYSQL_HOST": "10.0.0.8"})
+
     def test_a_php_site_has_them_on_its_backends_and_tells_only_their_names(self) -> None:
         with WebHarness() as web:
             web.start()
