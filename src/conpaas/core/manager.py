@@ -392,6 +392,11 @@ class BaseManager:
         """Everybody who gave this service variables that it has."""
         return []
 
+    def given_addresses(self) -> dict[str, str]:
+        """The addresses that this service was given (`MYSQL_IP` and the like): what startup scripts find, which never get a secret."""
+        given = {name: value for source in self.sources() for name, value in self.variables_from(source).items()}
+        return {name: value for name, value in given.items() if name.endswith("_IP")}
+
     def forget_gone_sources(self) -> None:
         """Take away what services gave that are no longer there: they were removed while this one was busy. One source at a time."""
         for source in self.sources():
