@@ -52,10 +52,9 @@ def written(database: databases.Database) -> journal.Journal:
 
 def disk_of(platform: platforms.Platform, address: str) -> pathlib.Path:
     """Where the disk with a member's data is mounted, as the agent sees it."""
-    agent = consistency.daemon_of(platform, address, "agent")
-    points = [line.split()[4] for line in pathlib.Path(f"/proc/{agent}/mountinfo").read_text().splitlines()]
-    (point,) = [one for one in points if one.endswith("/media/mysql") and str(consistency.vm_of(platform, address).resolve()) in one]
-    return pathlib.Path(f"/proc/{agent}/root{point}")
+    server = databases.server_of(platform, address)
+    data = pathlib.Path(f"/proc/{server}/cwd").readlink()
+    return pathlib.Path(f"/proc/{consistency.daemon_of(platform, address, 'agent')}/root{data.parent}")
 
 
 @contextlib.contextmanager

@@ -287,8 +287,17 @@ class DatabaseRole:
         self._set_weight(weight)  # first: a server that holds up the others takes no more such statements after the next one
         self._desync(aside, patience)
 
-    def end(self) -> None:
-        self._supervisor.stop(mariadb.DAEMON, 1.0)
+    def follows(self) -> bool:
+        try:
+            with self._connection(ANSWER_TIMEOUT) as connection:
+                status.rows(connection, "SET SESSION wsrep_sync_wait = 1")
+                status.rows(connection, "SELECT 1")
+        except errors.ConPaaSError:
+            return False
+        return True
+
+    def end(self, patience: float) -> None:
+        self._supervisor.stop(mariadb.DAEMON, patience)
 
     def _set_weight(self, weight: int) -> None:
         """How much this member counts for the majority. One that counts for nothing takes none with it when it goes without a word."""

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from conpaas.core import errors
+
 log: Final = logging.getLogger(__name__)
 PERIOD: Final = 5.0
 PATIENCE: Final = 15.0
@@ -52,9 +54,15 @@ class Watch:
         self._closing.set()
 
     def _run(self) -> None:
+        said = ""
         while not self._closing.wait(PERIOD if self._period is None else self._period):
             try:
                 self._look()
+                said = ""
+            except errors.ConPaaSError as error:
+                if str(error) != said:
+                    log.warning("the database server cannot be looked after just now: %s", error)
+                said = str(error)
             except Exception:
                 log.exception("the database server cannot be looked after")
 
