@@ -95,17 +95,16 @@ def choose(database: databases.Database, *, writer: bool) -> str:
 
 def suffer(database: databases.Database, written: journal.Journal, address: str, size: int, *, grow: bool = False) -> None:
     """Fill the disk of one of `size` members while clients write, and delete what fills it after a while."""
-    database.settle(size)
     with written.written():
-        goes_on(written, 100)
+        goes_on(written, 50)
         written.longest, began = 0.0, time.monotonic()
         with full(disk_of(database.platform, address)):
-            goes_on(written, 500)  # so many that a member that still took part would have stopped the others
-            print(f"500 rows, {time.monotonic() - began:.1f} s after a disk of {size} was full; none for {written.longest:.2f} s")
+            goes_on(written, 300)  # so many that a member that still took part would have stopped the others
+            print(f"300 rows, {time.monotonic() - began:.1f} s after a disk of {size} was full; none for {written.longest:.2f} s")
             platforms.until(lambda: is_told(database, address), f"the service says that the disk of {address} is full: {database.health()}")
             if grow:
                 database.cps("add_nodes", "--mysql", "1")
-            goes_on(written, 100)
+            goes_on(written, 20)
         began = time.monotonic()
         database.settle(size + grow)
         print(f"all are well {time.monotonic() - began:.1f} s after there was room again; none for {written.longest:.2f} s")
@@ -121,9 +120,8 @@ def test_the_writer_of_two_and_a_third_joins_meanwhile(database: databases.Datab
     suffer(database, written, choose(database, writer=True), 2, grow=True)
 
 
-@pytest.mark.parametrize("writer", [False, True], ids=["another one", "the writer"])
-def test_one_of_three(database: databases.Database, written: journal.Journal, writer: bool) -> None:
-    suffer(database, written, choose(database, writer=writer), 3)
+def test_the_writer_of_three(database: databases.Database, written: journal.Journal) -> None:
+    suffer(database, written, choose(database, writer=True), 3)
 
 
 def test_nothing_was_repaired_in_vain(database: databases.Database) -> None:
