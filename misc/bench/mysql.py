@@ -72,7 +72,7 @@ def _statements(service: web.Site, directory: pathlib.Path, net: int, quick: boo
             "by hand": alone,
             "by hand through HAProxy": balanced,
         }
-        runs = mysql_load.compare(places, ("direct", "by hand"), *((1, 3) if quick else (5, 6)))
+        runs = mysql_load.compare(places, ("direct", "by hand"), *((2, 4) if quick else (5, 6)))
     service.perform("remove_nodes", nodes={"glb": 1})
     figures = []
     for test, target in ((mysql_load.READS, 0.93), (mysql_load.WRITES, 0.75)):
@@ -95,7 +95,7 @@ def _clusters(service: web.Site, directory: pathlib.Path, net: int, quick: bool)
         mysql_by_hand.balancer(place, f"127.{net}.254.10", members) as balanced,
     ):
         places = {"3 members": _access(service), "3 by hand": balanced}
-        runs = mysql_load.compare(places, tuple(places), *((1, 3) if quick else (5, 6)))
+        runs = mysql_load.compare(places, tuple(places), *((2, 4) if quick else (5, 6)))
     service.perform("remove_nodes", nodes={"glb": 1})
     return [mysql_load.ratio(runs, test, "3 members", "3 by hand", 0.95) for test in (mysql_load.READS, mysql_load.WRITES)]
 

@@ -21,6 +21,7 @@ SERVER: Mapping[str, str] = {
     "port": "3306",
     "skip_name_resolve": "ON",
     "performance_schema": "OFF",
+    "open_files_limit": "20000",
     "character_set_server": "utf8mb4",
     "innodb_flush_log_at_trx_commit": "1",
     "innodb_buffer_pool_size": "128M",

@@ -25,6 +25,7 @@ SYSBENCH = (
     "--table-size=20000",
     "--threads=4",
 )
+_WARM_UP = 2
 READS, WRITES = "oltp_read_only", "oltp_write_only"
 
 
@@ -62,6 +63,8 @@ def compare(places: Mapping[str, Place], filled: Sequence[str], rounds: int, sec
     """Both tests at all places in turn, so often and for so long each; `filled` are the places that get tables first."""
     for name in filled:
         fill(places[name])
+    for place in places.values():
+        run(READS, place, _WARM_UP)
     runs: dict[tuple[str, str], list[Run]] = {}
     for _ in range(rounds):
         for test in (READS, WRITES):
