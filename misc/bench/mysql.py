@@ -4,43 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-import re
-import statistics
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import mysql_by_hand
+import mysql_extras
+import mysql_load
 import processes
-import pymysql
 import web
 from figure import Figure
 from tests.support import journal
 
-GROUPS = ("mysql", "mysql-faults")
-PASSWORD = "bench-password"  # noqa: S105 - of a server on loopback addresses that lives for minutes
+GROUPS = ("mysql", "mysql-faults", "mysql-extras")
 FAULTS_S = 100.0
-SYSBENCH = (
-    "--db-driver=mysql",
-    "--mysql-user=mysqldb",
-    f"--mysql-password={PASSWORD}",
-    "--mysql-db=sbtest",
-    "--tables=4",
-    "--table-size=20000",
-    "--threads=4",
-)
-READS, WRITES = "oltp_read_only", "oltp_write_only"
 
 
 def measure(directory: pathlib.Path, net: int, groups: list[str], quick: bool) -> list[Figure]:
     """Start a platform, measure these groups of figures, and remove the platform."""
     directory.chmod(0o755)  # the server by hand runs as another user
-    figures: list[Figure] = []
+    figures = mysql_extras.measure(directory, net, quick) if "mysql-extras" in groups else []
+    if groups == ["mysql-extras"]:
+        return figures
     with web.stage(directory, net) as add:
         service = add("mysql")
         started = _timed(lambda: service.perform("start_service", cloud="default"))
-        service.rpc.post(service.manager, "set_password", service_id=service.sid, params={"user": "mysqldb", "password": PASSWORD})
+        service.rpc.post(
+            service.manager, "set_password", service_id=service.sid, params={"user": "mysqldb", "password": mysql_load.PASSWORD}
+        )
         if "mysql" in groups:
             figures += [
                 Figure("MySQL: service started → takes statements", "mysql", started, "s"),
@@ -69,62 +60,55 @@ def _timed(action: Callable[[], object]) -> float:
 def _statements(service: web.Site, directory: pathlib.Path, net: int, quick: bool) -> list[Figure]:
     """One member, asked directly and through its load balancer, beside the same server by hand without a cluster."""
     service.perform("add_nodes", nodes={"glb": 1}, cloud="default")
-    member = next(vm for vm in service.platform.vms() if vm["role"] == "mysql")
-    with mysql_by_hand.server(directory / "by-hand", f"127.{net}.254.9", PASSWORD) as alone:
-        places = {"through glb": _access(service), "direct": (str(member["ip"]), 3306), "by hand": (alone, 3306)}
-        rates = _rates(places, ("direct", "by hand"), quick)
+    place = directory / "by-hand"
+    with (
+        mysql_by_hand.server(place, f"127.{net}.254.9", mysql_load.PASSWORD, {}) as alone,
+        mysql_by_hand.balancer(place, f"127.{net}.254.8", [alone]) as balanced,
+    ):
+        member = next(str(vm["ip"]) for vm in service.platform.vms() if vm["role"] == "mysql")
+        places = {
+            "through glb": _access(service),
+            "direct": mysql_by_hand.Place(member, 3306, _guards(service, "mysql")),
+            "by hand": alone,
+            "by hand through HAProxy": balanced,
+        }
+        runs = mysql_load.compare(places, ("direct", "by hand"), *((2, 4) if quick else (5, 6)))
     service.perform("remove_nodes", nodes={"glb": 1})
-    targets = ((READS, 0.93), (WRITES, 0.75))
-    return [_ratio(rates, test, name, "by hand", target) for test, target in targets for name in ("through glb", "direct")]
+    figures = []
+    for test, target in ((mysql_load.READS, 0.93), (mysql_load.WRITES, 0.75)):
+        figures += [
+            mysql_load.ratio(runs, test, "through glb", "by hand", target),
+            mysql_load.ratio(runs, test, "by hand through HAProxy", "by hand"),
+            mysql_load.ratio(runs, test, "through glb", "by hand through HAProxy"),
+            mysql_load.ratio(runs, test, "direct", "by hand", target),
+        ]
+    return figures
 
 
 def _clusters(service: web.Site, directory: pathlib.Path, net: int, quick: bool) -> list[Figure]:
     """Three members behind a load balancer, beside the same by hand."""
     service.perform("add_nodes", nodes={"glb": 1}, cloud="default")
-    with mysql_by_hand.cluster(directory / "cluster-by-hand", f"127.{net}.254", PASSWORD) as balancer:
-        places = {"3 members": _access(service), "3 by hand": (balancer, 3306)}
-        rates = _rates(places, tuple(places), quick)
+    place = directory / "cluster-by-hand"
+    addresses = [f"127.{net}.254.{number}" for number in (11, 12, 13)]
+    with (
+        mysql_by_hand.cluster(place, addresses, mysql_load.PASSWORD) as members,
+        mysql_by_hand.balancer(place, f"127.{net}.254.10", members) as balanced,
+    ):
+        places = {"3 members": _access(service), "3 by hand": balanced}
+        runs = mysql_load.compare(places, tuple(places), *((2, 4) if quick else (5, 6)))
     service.perform("remove_nodes", nodes={"glb": 1})
-    return [_ratio(rates, test, "3 members", "3 by hand", 0.95) for test in (READS, WRITES)]
+    return [mysql_load.ratio(runs, test, "3 members", "3 by hand", 0.95) for test in (mysql_load.READS, mysql_load.WRITES)]
 
 
-def _access(service: web.Site) -> tuple[str, int]:
+def _access(service: web.Site) -> mysql_by_hand.Place:
     access = service.get("get_access")["write"]
-    return access["host"], access["port"]
+    return mysql_by_hand.Place(access["host"], access["port"], _guards(service, "mysql", "glb"))
 
 
-def _rates(places: Mapping[str, tuple[str, int]], fill: Sequence[str], quick: bool) -> dict[tuple[str, str], list[float]]:
-    """Transactions a second by test and place, measured in turn; `fill` are the places that get tables first."""
-    for place in fill:
-        with contextlib.closing(_connect(*places[place])) as connection, connection.cursor() as cursor:
-            cursor.execute("CREATE OR REPLACE DATABASE sbtest")
-        _sysbench(READS, places[place], "prepare")
-    rates: dict[tuple[str, str], list[float]] = {}
-    for _ in range(1 if quick else 5):
-        for test in (READS, WRITES):
-            for name, place in places.items():
-                rates.setdefault((test, name), []).append(_sysbench(test, place, "run", 3 if quick else 6))
-    return rates
-
-
-def _ratio(rates: Mapping[tuple[str, str], list[float]], test: str, name: str, other: str, target: float) -> Figure:
-    found = [ours / theirs for ours, theirs in zip(rates[test, name], rates[test, other], strict=True)]
-    notes = f"{statistics.median(rates[test, name]):,.0f} of {statistics.median(rates[test, other]):,.0f} transactions/s"
-    return Figure(f"MySQL: {test} {name} : {other}", "mysql", statistics.median(found), "×", target, least=True, notes=notes)
-
-
-def _sysbench(test: str, place: tuple[str, int], command: str, seconds: int = 0) -> float:
-    """Run sysbench; transactions a second."""
-    words = ["sysbench", test, *SYSBENCH, f"--mysql-host={place[0]}", f"--mysql-port={place[1]}", f"--time={seconds}", command]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    found = re.search(r"transactions:\s+\d+\s+\(([0-9.]+) per sec", done.stdout)
-    return float(found[1]) if found else 0.0
-
-
-def _connect(host: str, port: int) -> Any:
-    return pymysql.connect(
-        host=host, port=port, user="mysqldb", password=PASSWORD, autocommit=True, connect_timeout=2, read_timeout=10, write_timeout=10
-    )
+def _guards(service: web.Site, *roles: str) -> tuple[int, ...]:
+    """The processes of the VMs with these roles: those of the service, and of its agents."""
+    vms = service.platform.directory / "cloud" / "vms"
+    return tuple(processes.guard_of(vms / str(vm["vmid"])) for vm in service.platform.vms() if vm["role"] in roles)
 
 
 # Faults
@@ -133,8 +117,8 @@ def _connect(host: str, port: int) -> Any:
 def _faults(service: web.Site, seconds: float) -> list[Figure]:
     """Write while nodes are added, removed and killed; then look for every acknowledged row on every member."""
     access = service.get("get_access")["write"]
-    login = {"host": access["host"], "port": access["port"], "user": "mysqldb", "password": PASSWORD}
-    with contextlib.closing(_connect(access["host"], access["port"])) as connection, connection.cursor() as cursor:
+    login = {"host": access["host"], "port": access["port"], "user": "mysqldb", "password": mysql_load.PASSWORD}
+    with contextlib.closing(mysql_load.connect(access["host"], access["port"])) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE DATABASE journal")
     rows = journal.Journal(**login, database="journal")
     rows.create()
@@ -209,7 +193,7 @@ def _compare(service: web.Site, acknowledged: set[str]) -> tuple[int, int]:
     """How many rows some member lacks, and how many it has more than once."""
     lost = twice = 0
     for vm in [vm for vm in service.platform.vms() if vm["role"] == "mysql"]:
-        with contextlib.closing(_connect(str(vm["ip"]), 3306)) as connection, connection.cursor() as cursor:
+        with contextlib.closing(mysql_load.connect(str(vm["ip"]), 3306)) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT token FROM journal.journal")
             there = [str(row[0]) for row in cursor.fetchall()]
         lost = max(lost, len(acknowledged - set(there)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import gzip
 import os
 import pathlib
@@ -12,91 +11,19 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pymysql
 import pytest
 
-from conpaas.core import errors
-from tests.support import consistency, databases, journal, sites
+from tests.support import consistency, databases, journal
 from tests.support import platform as platforms
 
 APP = "shop"
-PASSWORD = 'it\'s "quoted"; `x` $HOME \\ #1'
+PASSWORD = databases.PASSWORD
 JOURNAL = "the journal's own"
 BOUND = 15.0
 """Seconds without an acknowledged row that no test may see; what is promised is measured elsewhere."""
 HOSTILE = ("x'; DROP DATABASE shop; --", "`reboot`", "a\nb", '"', "$(reboot)", "\x1b[2J", "a" * 300)
-
-
-class Database(sites.Site):
-    """The service, and how clients reach it."""
-
-    def __init__(self, platform: platforms.Platform) -> None:
-        super().__init__(platform, APP, "mysql")
-
-    def cps(self, verb: str, *words: str | pathlib.Path, check: bool = True, stdin: str = "") -> platforms.Result:
-        return self.platform.run("cps-mysql", "--yes", verb, APP, self.sid, *words, check=check, stdin=stdin)
-
-    def addresses(self, role: str = "mysql") -> dict[str, str]:
-        """Addresses by node id."""
-        return {row["agent_id"]: row["ip"] for row in self.data("list_nodes") if row["role"] == role}
-
-    def health(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.data("info")["cluster"]
-        return found
-
-    def settle(self, size: int) -> None:
-        """Wait until the service runs, with so many members and all of them well."""
-
-        def well() -> bool:
-            if self.state != "RUNNING":
-                return False
-            health = self.health()
-            return bool(health["healthy"]) and health["size"] == size == len(self.addresses())
-
-        try:
-            platforms.until(well, f"{size} members are well")
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {self.state}, {self.data('info')}\n{self.cps('get_history').out}") from error
-        told = {dict(self.ask(ip, "SHOW STATUS LIKE 'wsrep_cluster_s%'"))["wsrep_cluster_state_uuid"] for ip in self.addresses().values()}
-        assert len(told) == 1, "one cluster"
-
-    def ask(self, address: str, statement: str) -> tuple[tuple[Any, ...], ...]:
-        """What one member has, past the load balancer; asked again while it finds its way back into the cluster."""
-
-        def answer() -> tuple[tuple[tuple[Any, ...], ...]] | None:
-            with contextlib.suppress(pymysql.MySQLError, errors.ConPaaSError):
-                return (databases.ask(self.platform, address, statement),)
-            return None
-
-        (found,) = platforms.until(answer, f"{address} answers")
-        return found  # type: ignore[no-any-return]
-
-    def login(self, user: str = "mysqldb", password: str = PASSWORD, **more: Any) -> dict[str, Any]:
-        """How a client logs in through the load balancer."""
-        host, _, port = str(self.data("info")["write"]).partition(":")
-        # The driver would take a text for latin-1.
-        return {"host": host, "port": int(port), "user": user, "password": password.encode(), "charset": "utf8mb4", **more}
-
-    def query(self, statement: str, **login: Any) -> list[tuple[Any, ...]]:
-        options = {**self.login(), "autocommit": True, **login}
-        with contextlib.closing(pymysql.connect(**options)) as connection, connection.cursor() as cursor:
-            cursor.execute(statement)
-            return [tuple(row) for row in cursor.fetchall()]
-
-    def writer(self) -> str:
-        """The address of the member that clients write to now."""
-        ((name,),) = self.query("SELECT @@wsrep_node_name")
-        return self.addresses()[name]
-
-    def verify(self, written: journal.Journal) -> None:
-        """Every acknowledged row is on every member, and none is there twice."""
-        for name, ip in self.addresses().items():
-            tokens = [str(token) for (token,) in self.ask(ip, "SELECT token FROM shop.journal")]
-            assert len(tokens) == len(set(tokens)), f"rows are twice on {name}"
-            lost = written.acknowledged - set(tokens)
-            assert not lost, f"{len(lost)} of {len(written.acknowledged)} rows are not on {name}"
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +36,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[platforms.Pla
 
 
 @pytest.fixture(scope="module")
-def database(platform: platforms.Platform) -> Database:
+def database(platform: platforms.Platform) -> databases.Database:
     """Three members and a load balancer; `mysqldb` has a password, and there is a database with a journal."""
-    made = Database(platform)
+    made = databases.Database(platform, APP)
     made.cps("start")
     made.cps("add_nodes", "--mysql", "2", "--glb", "1")
     made.cps("set_password", stdin=f"{PASSWORD}\n{PASSWORD}\n")
@@ -120,7 +47,7 @@ def database(platform: platforms.Platform) -> Database:
 
 
 @pytest.fixture(scope="module")
-def written(database: Database) -> journal.Journal:
+def written(database: databases.Database) -> journal.Journal:
     """What was acknowledged in all tests of this module."""
     database.cps("users", "add", "clerk", "--database", "shop", "-p", JOURNAL)
     made = journal.Journal(**database.login("clerk", JOURNAL, database="shop"))
@@ -128,7 +55,7 @@ def written(database: Database) -> journal.Journal:
     return made
 
 
-def test_three_members_behind_one_address(database: Database) -> None:
+def test_three_members_behind_one_address(database: databases.Database) -> None:
     database.settle(3)
     assert len(database.addresses("glb")) == 1
     assert database.query("SELECT CURRENT_USER()") == [("mysqldb@%",)]
@@ -138,7 +65,7 @@ def test_three_members_behind_one_address(database: Database) -> None:
     assert short.code == 1 and "Password too short" in short.err, short
 
 
-def test_clients_check_the_server_with_the_ca(database: Database, tmp_path: pathlib.Path) -> None:
+def test_clients_check_the_server_with_the_ca(database: databases.Database, tmp_path: pathlib.Path) -> None:
     authority = tmp_path / "ca.pem"
     database.cps("ca", "--to", authority)
     sure = ssl.create_default_context(cafile=str(authority))
@@ -152,7 +79,7 @@ def test_clients_check_the_server_with_the_ca(database: Database, tmp_path: path
     assert "42" in told.out.split()
 
 
-def test_users_and_databases(database: Database) -> None:
+def test_users_and_databases(database: databases.Database) -> None:
     database.cps("databases", "add", "my blog")
     database.cps("users", "add", "writer", "--database", "my blog", "-p", "writer's words")
     database.cps("users", "add", "reader", "--database", "my blog", "--privileges", "read", "-p", "reader's words")
@@ -183,7 +110,7 @@ def test_users_and_databases(database: Database) -> None:
     assert kept.code == 1 and "set its password instead" in kept.err, kept
 
 
-def test_variables_are_the_same_everywhere(database: Database) -> None:
+def test_variables_are_the_same_everywhere(database: databases.Database) -> None:
     database.cps("variables", "set", "max_connections=222", "back_log=77")
     for ip in database.addresses().values():
         assert database.ask(ip, "SELECT @@max_connections, @@back_log") == ((222, 77),)
@@ -194,7 +121,7 @@ def test_variables_are_the_same_everywhere(database: Database) -> None:
     assert database.query("SELECT @@max_connections") == [(222,)]
 
 
-def test_a_dump_goes_out_and_comes_in(database: Database, tmp_path: pathlib.Path) -> None:
+def test_a_dump_goes_out_and_comes_in(database: databases.Database, tmp_path: pathlib.Path) -> None:
     plain, packed = tmp_path / "wishes.sql", tmp_path / "shop.sql.gz"
     rows = "".join(f"INSERT INTO wishes VALUES ({number}, 'ü {number} ☃');\n" for number in range(500))
     plain.write_text(f"CREATE DATABASE wishes; USE wishes;\nCREATE TABLE wishes (id INT PRIMARY KEY, text VARCHAR(20));\n{rows}")
@@ -228,7 +155,7 @@ def assert_one_sentence(result: platforms.Result) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_words_are_refused_in_one_sentence(database: Database, text: str) -> None:
+def test_hostile_words_are_refused_in_one_sentence(database: databases.Database, text: str) -> None:
     """What is a legal name, however odd, is taken for what it is and nothing else."""
     good = "a good password"
     tries = (
@@ -246,7 +173,7 @@ def test_hostile_words_are_refused_in_one_sentence(database: Database, text: str
     assert "shop" in {one["name"] for one in database.data("databases")}
 
 
-def test_secrets_stay_secret(database: Database) -> None:
+def test_secrets_stay_secret(database: databases.Database) -> None:
     """No password is on a command line of a node or in any log. Whoever gives one as an option of a command shows it there himself."""
     secret = "5ecret word of the day"
     seen: list[str] = []
@@ -286,7 +213,7 @@ def others_read(path: pathlib.Path, root: pathlib.Path) -> bool:
 # What no row may be lost by, in the order of growing damage
 
 
-def test_no_row_is_lost_while_nodes_come_go_and_die(database: Database, written: journal.Journal) -> None:
+def test_no_row_is_lost_while_nodes_come_go_and_die(database: databases.Database, written: journal.Journal) -> None:
     database.settle(3)
     with written.written():
         longest("nothing", written)
@@ -333,7 +260,7 @@ def kill_manager(platform: platforms.Platform) -> None:
     platforms.until(lambda: consistency.daemon_of(platform, address, "manager") not in (0, pid), "the manager is back")
 
 
-def test_a_frozen_member_is_passed_by_and_comes_back(database: Database, written: journal.Journal) -> None:
+def test_a_frozen_member_is_passed_by_and_comes_back(database: databases.Database, written: journal.Journal) -> None:
     database.settle(3)
     with written.written():
         goes_on(written)
@@ -350,7 +277,7 @@ def test_a_frozen_member_is_passed_by_and_comes_back(database: Database, written
     database.verify(written)
 
 
-def test_a_donor_that_dies_is_made_up_for(database: Database, written: journal.Journal) -> None:
+def test_a_donor_that_dies_is_made_up_for(database: databases.Database, written: journal.Journal) -> None:
     database.settle(3)
     members = database.addresses().values()
     with written.written(), concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -368,7 +295,7 @@ def test_a_donor_that_dies_is_made_up_for(database: Database, written: journal.J
     database.verify(written)
 
 
-def test_all_servers_killed_at_once_are_one_cluster_again(database: Database, written: journal.Journal) -> None:
+def test_all_servers_killed_at_once_are_one_cluster_again(database: databases.Database, written: journal.Journal) -> None:
     database.settle(3)
     with written.written():
         goes_on(written)
@@ -381,7 +308,7 @@ def test_all_servers_killed_at_once_are_one_cluster_again(database: Database, wr
     database.verify(written)
 
 
-def test_a_stopped_service_has_its_rows_again(database: Database, written: journal.Journal) -> None:
+def test_a_stopped_service_has_its_rows_again(database: databases.Database, written: journal.Journal) -> None:
     chosen = database.query("SELECT @@max_connections, @@back_log")
     database.cps("stop")
     assert database.data("list_nodes") == []
@@ -394,7 +321,7 @@ def test_a_stopped_service_has_its_rows_again(database: Database, written: journ
     consistency.assert_consistent(database.platform)
 
 
-def test_a_removed_service_leaves_nothing(database: Database) -> None:
+def test_a_removed_service_leaves_nothing(database: databases.Database) -> None:
     platform = database.platform
     database.stop()
     consistency.assert_consistent(platform)

@@ -1,4 +1,4 @@
-"""The database servers of a mysql service on a whole platform, asked directly, member by member."""
+"""A mysql service on a whole platform: as its users see it, and its database servers asked directly, member by member."""
 
 from __future__ import annotations
 
@@ -6,9 +6,84 @@ import contextlib
 import pathlib
 from typing import Any
 
+import pymysql
+
+from conpaas.core import errors
 from conpaas.services.mysql.workload import layout, sql
-from tests.support import consistency
+from tests.support import consistency, journal, sites
 from tests.support import platform as platforms
+
+PASSWORD = 'it\'s "quoted"; `x` $HOME \\ #1'
+
+
+class Database(sites.Site):
+    """A mysql service of an application, and how clients reach it: by default as its user with all rights, with `PASSWORD`."""
+
+    def __init__(self, platform: platforms.Platform, app: str) -> None:
+        super().__init__(platform, app, "mysql")
+
+    def cps(self, verb: str, *words: str | pathlib.Path, check: bool = True, stdin: str = "") -> platforms.Result:
+        return self.platform.run("cps-mysql", "--yes", verb, self.app, self.sid, *words, check=check, stdin=stdin)
+
+    def addresses(self, role: str = "mysql") -> dict[str, str]:
+        """Addresses by node id."""
+        return {row["agent_id"]: row["ip"] for row in self.data("list_nodes") if row["role"] == role}
+
+    def health(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.data("info")["cluster"]
+        return found
+
+    def settle(self, size: int) -> None:
+        """Wait until the service runs, with so many members and all of them well."""
+
+        def well() -> bool:
+            if self.state != "RUNNING":
+                return False
+            health = self.health()
+            return bool(health["healthy"]) and health["size"] == size == len(self.addresses())
+
+        try:
+            platforms.until(well, f"{size} members are well")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.state}, {self.data('info')}\n{self.cps('get_history').out}") from error
+        told = {dict(self.ask(ip, "SHOW STATUS LIKE 'wsrep_cluster_s%'"))["wsrep_cluster_state_uuid"] for ip in self.addresses().values()}
+        assert len(told) == 1, "one cluster"
+
+    def ask(self, address: str, statement: str) -> tuple[tuple[Any, ...], ...]:
+        """What one member has, past the load balancer; asked again while it finds its way back into the cluster."""
+
+        def answer() -> tuple[tuple[tuple[Any, ...], ...]] | None:
+            with contextlib.suppress(pymysql.MySQLError, errors.ConPaaSError):
+                return (ask(self.platform, address, statement),)
+            return None
+
+        (found,) = platforms.until(answer, f"{address} answers")
+        return found  # type: ignore[no-any-return]
+
+    def login(self, user: str = "mysqldb", password: str = PASSWORD, **more: Any) -> dict[str, Any]:
+        """How a client logs in through the load balancer."""
+        host, _, port = str(self.data("info")["write"]).partition(":")
+        # The driver would take a text for latin-1.
+        return {"host": host, "port": int(port), "user": user, "password": password.encode(), "charset": "utf8mb4", **more}
+
+    def query(self, statement: str, **login: Any) -> list[tuple[Any, ...]]:
+        options = {**self.login(), "autocommit": True, **login}
+        with contextlib.closing(pymysql.connect(**options)) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def writer(self) -> str:
+        """The address of the member that clients write to now."""
+        ((name,),) = self.query("SELECT @@wsrep_node_name")
+        return self.addresses()[name]
+
+    def verify(self, written: journal.Journal) -> None:
+        """Every acknowledged row is on every member, and none is there twice."""
+        for name, ip in self.addresses().items():
+            tokens = [str(token) for (token,) in self.ask(ip, "SELECT token FROM shop.journal")]
+            assert len(tokens) == len(set(tokens)), f"rows are twice on {name}"
+            lost = written.acknowledged - set(tokens)
+            assert not lost, f"{len(lost)} of {len(written.acknowledged)} rows are not on {name}"
 
 
 def server_of(platform: platforms.Platform, address: str) -> int:

@@ -188,6 +188,7 @@ class HealthMonitor:
 
     def _do_housekeeping(self, service: manager.BaseManager) -> None:
         try:
+            self._at_rest(service, "forgetting what is gone", service.forget_gone_sources)
             self._at_rest(service, "housekeeping", service.housekeeping)
             self._at_rest(service, "measuring", lambda: service.measure(self._wall_clock()))
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -186,7 +187,7 @@ class Lifecycle(disks.DiskSteps):
             op.target,
             service.get_service_type(),
             service.get_context_replacement(),
-            self.host.startup_script(op.target),
+            with_addresses(self.host.startup_script(op.target), service.given_addresses()),
         )
 
     def give_back_nodes(self, op: operations.Operation) -> None:
@@ -458,3 +459,10 @@ def _in_words(wanted: Iterable[Mapping[str, Any]]) -> str:
         role = str(info.get("role", node.ROLE_REGULAR))
         counts[role] = counts.get(role, 0) + 1
     return ", ".join(f"{count} {role}" for role, count in counts.items())
+
+
+def with_addresses(script: str, addresses: Mapping[str, str]) -> str:
+    """A startup script that finds these variables, as it did in ConPaaS 2; none stays none."""
+    if not script:
+        return ""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(addresses.items())) + script

@@ -32,6 +32,7 @@ from conpaas.core.state import records, settings, store
 
 AGENT_LOG = "cpsagent.log"
 LOG_LIMIT = log_window.LIMIT
+_SOURCE = "service "
 """Bytes of a log in one answer."""
 
 _MACHINE_TIMEOUT = 5.0
@@ -167,6 +168,11 @@ class BaseManager:
     def kept_disk(self, one: node.ServiceNode) -> node.ServiceVolume | None:
         """The disk of a node whose data outlive the node's VM, if it has one (`get_role_disk`)."""
         return next((record.as_volume() for record in self._store.disks.on(self.service_id, [one.id])), None)
+
+    def spare_disks(self, role: str) -> dict[str, node.ServiceVolume]:
+        """The disks that wait for the next node of a role, by the nodes that had them last."""
+        spare = self._store.disks.spare(self.service_id)
+        return {record.former: record.as_volume() for record in spare if record.role == role and record.former}
 
     @property
     def state(self) -> states.State:
@@ -401,6 +407,29 @@ class BaseManager:
 
     accepts_variables: ClassVar[bool] = False
     """Whether services of this type can be given environment variables by other services (`take_variables`)."""
+
+    @staticmethod
+    def source_of(service_id: int) -> str:
+        """The name that a service has as a source of variables."""
+        return f"{_SOURCE}{service_id}"
+
+    def sources(self) -> list[str]:
+        """Everybody who gave this service variables that it has."""
+        return []
+
+    def given_addresses(self) -> dict[str, str]:
+        """The addresses that this service was given (`MYSQL_IP` and the like): what startup scripts find, which never get a secret."""
+        given = {name: value for source in self.sources() for name, value in self.variables_from(source).items()}
+        return {name: value for name, value in given.items() if name.endswith("_IP")}
+
+    def forget_gone_sources(self) -> None:
+        """Take away what services gave that are no longer there: they were removed while this one was busy. One source at a time."""
+        for source in self.sources():
+            number = source.removeprefix(_SOURCE)
+            if number.isdecimal() and self.peers(int(number)) is None:
+                self.log.info("the variables of %s, which is gone, are taken away", source)
+                self.take_variables(source, {}, "housekeeping")
+                return
 
     def variables_from(self, source: str) -> dict[str, str]:
         """The variables that this service was given by a source and works with, or is about to; empty if there are none."""

@@ -117,6 +117,8 @@ class SimulatedDirector(callbacker.Callbacker):
         self._given_up: dict[str, node.ServiceNode] = {}
         self._trouble: list[_Trouble] = []
         self._failing_nodes = 0
+        self.startup_scripts: list[str] = []
+        """What new nodes were to run, request by request."""
         self._short = 0
         self._clinging = False
 
@@ -179,6 +181,7 @@ class SimulatedDirector(callbacker.Callbacker):
     ) -> list[node.ServiceNode]:
         with self._called("create_nodes"):
             if request not in self._answers:
+                self.startup_scripts.append(startup_script)
                 self._answers[request] = self._create(request, json.loads(json.dumps(list(nodes_info))), service_id, dict(context))
             answer = self._answers[request]
             if isinstance(answer, errors.ConPaaSError):

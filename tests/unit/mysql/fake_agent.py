@@ -102,6 +102,8 @@ class FakeAgent(agent.BaseAgent):
         self.restarts = 0
         self.loading: dict[str, Any] = {}
         self.desynced = False
+        self.full = False
+        """There is no room on its disk."""
         self.restored: dict[str, Any] | None = None
         self.former: dict[str, Any] | None = None
         self.logs: list[dict[str, Any]] = []
@@ -122,6 +124,9 @@ class FakeAgent(agent.BaseAgent):
         told = spec.NodeSettings.from_dict(settings)
         self.settings = told
         if self.running and self.primary:
+            return {"port": told.own.port, "restart_needed": []}
+        if self.full:
+            assert not bootstrap, f"{self.my_ip} is to found a cluster on a full disk"
             return {"port": told.own.port, "restart_needed": []}
         self.healthy = True
         if bootstrap:
@@ -172,6 +177,8 @@ class FakeAgent(agent.BaseAgent):
             "cluster_uuid": self.uuid,
             "cluster_size": len(self.view),
             "data_bytes": 1000,
+            "full": self.full,
+            "room": "0 of 1000 MB are left on its disk: it takes no part until there is more room." if self.full else None,
             "restart_needed": [],
             "reason": None,
         }

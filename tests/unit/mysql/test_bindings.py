@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -254,6 +255,20 @@ class TestUnbinding:
 class TestTakingVariables:
     """What services do with variables that others give them."""
 
+    @pytest.mark.parametrize("kind", ["php", "generic"])
+    def test_those_of_a_service_that_is_gone_are_forgotten(self, kind: str) -> None:
+        """It was removed while this one was busy."""
+        with WebHarness() if kind == "php" else harness.Harness("generic") as other:
+            other.start()
+            there, gone = "service 1", "service 55"
+            other.manager.take_variables(there, {"MYSQL_HOST": "10.0.0.8"}, "")
+            other.settle()
+            other.manager.take_variables(gone, {"MYSQL_HOST": "10.0.0.9"}, "")
+            other.settle()
+            assert other.manager.variables_from(gone)
+            other.pass_time(30)
+            assert (other.manager.variables_from(gone), other.manager.variables_from(there)) == ({}, {"MYSQL_HOST": "10.0.0.8"})
+
     def test_a_php_site_has_them_on_its_backends_and_tells_only_their_names(self) -> None:
         with WebHarness() as web:
             web.start()
@@ -277,6 +292,19 @@ class TestTakingVariables:
                 web.settle()
             assert web.manager.variables_from("service 4") == {}
             assert web.call("get_environment")["given"] == {}
+
+    @pytest.mark.parametrize("kind", ["php", "generic"])
+    def test_startup_scripts_find_the_address_and_no_secret(self, kind: str, tmp_path: pathlib.Path) -> None:
+        with WebHarness() if kind == "php" else harness.Harness("generic") as other:
+            script = tmp_path / "startup.sh"
+            script.write_text("#!/bin/bash\necho $MYSQL_IP\n")
+            given = {"MYSQL_IP": "10.0.0.9", "MYSQL_PASSWORD": "hidden"}
+            other.manager.take_variables(other.manager.source_of(other.service_id), given, "")
+            other.start()
+            assert other.director.startup_scripts == [""]
+            other.call("upload_startup_script", 0, script=script, sid=other.service_id)
+            other.add_nodes({other.manager.get_default_role(): 1})
+            assert other.director.startup_scripts[1:] == ["export MYSQL_IP=10.0.0.9\n#!/bin/bash\necho $MYSQL_IP\n"]
 
     @pytest.mark.parametrize("name", ["1X", "A B", "A=B", ""])
     def test_names_that_cannot_be_are_refused(self, name: str) -> None:

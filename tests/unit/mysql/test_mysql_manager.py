@@ -124,6 +124,95 @@ class TestComingBack:
         assert synced(made)
 
 
+def pass_repairs(made: Any) -> None:
+    """Let time pass until every repair that is possible was tried: pauses between them are real ones."""
+    for _ in range(4):
+        made.manager._rest_until = 0.0
+        made.pass_time(60)
+
+
+class TestDisksLeftBehind:
+    """Two members; one is gone with rows that the other has not, and cannot be replaced: its disk is all that is left of it."""
+
+    @pytest.fixture
+    def lost(self, made: Any) -> str:
+        made.start()
+        made.add_nodes({"mysql": 1})
+        made.pass_time(5)
+        ahead, behind = made.nodes
+        made.world.agents[behind.ip].running = made.world.agents[behind.ip].primary = False
+        made.world.agents[ahead.ip].seqno += 50
+        made.director.fail("create_nodes", times=10_000)
+        made.kill_node(ahead)
+        pass_repairs(made)
+        return str(ahead.id)
+
+    def test_nobody_begins_with_less(self, made: Any, lost: str) -> None:
+        assert [one.primary for one in made.fakes()] == [False]
+        cluster = made.call("get_service_info")["cluster"]
+        assert f"the disk of {lost}, which is gone, may hold rows" in cluster["reason"]
+        made.director.no_more_trouble()
+        made.pass_time(600)
+        pass_repairs(made)
+        assert len(made.fakes()) == 2 and synced(made)
+
+    def test_unless_told_to(self, made: Any, lost: str) -> None:
+        with pytest.raises(errors.RemoteError, match=f"it waits for {lost}"):
+            made.call("go_on_without", node="iaas1")
+        made.call("go_on_without", node=lost)
+        made.pass_time(60)
+        assert synced(made)
+        assert "reason" not in made.call("get_service_info")["cluster"]
+
+    def test_a_disk_that_the_others_went_on_without_is_not_waited_for(self, made: Any) -> None:
+        made.start()
+        made.add_nodes({"mysql": 2})
+        made.director.fail("create_nodes", times=10_000)
+        made.kill_node(made.nodes[0])
+        pass_repairs(made)
+        assert synced(made) and len(made.fakes()) == 2
+        made.crash_all()
+        pass_repairs(made)
+        assert synced(made)
+
+
+class TestFullDisks:
+    """A member whose disk is full is no reason for anything else to fail."""
+
+    def full(self, made: Any, *, running: bool) -> Any:
+        """The second of two members has no room; its server was ended, unless it is `running` aside."""
+        made.start()
+        made.add_nodes({"mysql": 1})
+        found = made.fakes()[1]
+        found.full, found.running, found.primary = True, running, running
+        found.looks = 10_000 if running else 0  # it is never Synced
+        return found
+
+    @pytest.mark.parametrize("running", [True, False])
+    def test_members_join_and_leave_beside_it(self, made: Any, running: bool) -> None:
+        full = self.full(made, running=running)
+        made.add_nodes({"mysql": 1})
+        assert {one.ip for one in full.settings.members} == {one.my_ip for one in made.fakes()}, "it knows where to find the others"
+        assert full.running == running
+        health = made.call("get_service_info")["cluster"]
+        assert (health["healthy"], health["synced"], health["size"]) == (False, 2, 3)
+        assert "0 of 1000 MB are left on its disk" in next(one["reason"] for one in health["members"] if "reason" in one)
+        made.remove_nodes(node_ids=[next(one.id for one in made.nodes if one.ip == full.my_ip)])
+        assert made.call("get_service_info")["cluster"]["healthy"]
+
+    def test_it_is_left_to_itself(self, made: Any) -> None:
+        self.full(made, running=False)
+        made.world.calls.clear()
+        made.pass_time(120)
+        assert not [name for name, _ in made.world.calls if name == "start_mysqld"], "a repair could do nothing"
+
+    def test_variables_are_for_the_others_at_once(self, made: Any) -> None:
+        full = self.full(made, running=False)
+        made.do("set_variables", variables={"max_connections": 321})
+        assert made.fakes()[0].variables == {"max_connections": "321"}
+        assert full.settings.variables["max_connections"] == "321"
+
+
 class TestBalancers:
     def test_a_load_balancer_knows_the_members_the_writer_first(self, made: Any) -> None:
         made.start()

@@ -22,6 +22,8 @@ class Server:
         self.lost = False
         self.others = True
         self.stuck = False
+        self.caught_up = True
+        self.patience = 0.0
         self.did: list[str] = []
 
     def measure(self) -> room.Room | None:
@@ -36,13 +38,17 @@ class Server:
     def out_of_step(self) -> bool:
         return self.lost or not self.running
 
-    def stand_aside(self, aside: bool) -> None:
+    def stand_aside(self, aside: bool, patience: float) -> None:
+        self.patience = patience
         if self.stuck:
             raise errors.Unreachable("The database server does not answer.")
         self.did.append(f"aside {aside}")
 
-    def end(self) -> None:
-        self.running = False
+    def follows(self) -> bool:
+        return self.caught_up
+
+    def end(self, patience: float) -> None:
+        self.running, self.patience = False, patience
         self.did.append("end")
 
     def begin(self) -> None:
@@ -90,7 +96,7 @@ def test_a_server_that_started_again_stands_aside_again(server: Server, keeper: 
 
 def test_the_last_one_in_step_stays(server: Server, keeper: room.Keeper) -> None:
     server.others = False
-    server.free = 1
+    server.free = 20
     keeper.look()
     assert server.did == []
     server.others = True
@@ -166,6 +172,43 @@ def test_a_server_that_stood_aside_and_crashed_is_ended_and_comes_back(server: S
     server.free, server.running = 1, False
     keeper.look()
     assert (server.did, keeper.ended) == (["aside True", "end"], True)
+
+
+def test_a_server_that_holds_up_the_others_gets_little_time_to_obey(server: Server, keeper: room.Keeper) -> None:
+    server.free = 49
+    keeper.look()
+    slow = server.patience
+    server.free, server.stuck = 1, True
+    keeper.look()
+    assert server.patience < 1.5 < slow
+
+
+def test_a_server_without_any_room_is_ended_though_it_obeys(server: Server, keeper: room.Keeper) -> None:
+    server.free = 1
+    keeper.look()
+    assert (server.did, keeper.ended, server.patience > 5) == (["aside True", "end"], True, True)
+
+
+def test_a_server_that_lags_behind_takes_no_part_yet(server: Server, keeper: room.Keeper) -> None:
+    """Some of its threads may wait for a full disk still, a minute long, though there is room again."""
+    server.free = 30
+    keeper.look()
+    server.free, server.caught_up = 500, False
+    keeper.look()
+    assert (server.did, keeper.out) == (["aside True"], True)
+    server.caught_up = True
+    keeper.look()
+    assert (server.did, keeper.out) == (["aside True", "aside False"], False)
+
+
+def test_a_server_that_is_not_to_begin_before_there_is_room_begins_then(server: Server, keeper: room.Keeper) -> None:
+    server.free, server.running = 1, False
+    keeper.wait()
+    keeper.look()
+    assert (server.did, keeper.out) == ([], True)
+    server.free = 500
+    keeper.look()
+    assert (server.did, keeper.out) == (["begin"], False)
 
 
 def test_what_was_done_is_known_after_a_restart_of_the_agent(server: Server, keeper: room.Keeper, tmp_path: pathlib.Path) -> None:

@@ -317,6 +317,13 @@ def _add_access(group: Any) -> None:
         shown = {one["id"]: f"{one['role']} {one['ip']} {one['health']}".rstrip() for one in nodes}
         service.pairs({**about, **addresses, "nodes": shown})
 
+    @group.verb("go_on_without", group.argument("node", help="The id of a node that is gone."))
+    def go_on_without(service: Any, node: str) -> None:
+        """Have the cluster begin without what only the disk of a lost node may hold; `info` tells when it waits for one."""
+        service.confirm(f"Give up the rows that only the disk of {node} may hold?")
+        service.post("go_on_without", node=node)
+        service.show(f"The cluster does not wait for {node} any more.", {"node": node})
+
     @group.verb(
         "shell",
         group.option("--user", default=names.DEFAULT_USER, help=f"The user; {names.DEFAULT_USER} by default."),

@@ -20,6 +20,10 @@ class GivenVariables:
     def __init__(self, values: settings.Settings) -> None:
         self._values = values
 
+    def sources(self) -> list[str]:
+        """Everybody who gave something."""
+        return sorted(self._values.get(_GIVEN, {}))
+
     def of(self, source: str) -> dict[str, str]:
         """What one source gave."""
         return dict(self._values.get(_GIVEN, {}).get(source, {}))

@@ -157,6 +157,9 @@ class GenericManager(code_manager.CodeManager):
 
     # Other services
 
+    def sources(self) -> list[str]:
+        return self._given.sources()
+
     def variables_from(self, source: str) -> dict[str, str]:
         return self._given.of(source)
 

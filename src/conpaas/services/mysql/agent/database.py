@@ -68,7 +68,7 @@ class DatabaseRole:
         self._size = footprint.Footprint()
         self._lock = threading.RLock()
         self._room = room.Keeper(self._notes, self)
-        self._watch = rejoin.Watch(self._look_after)
+        self._watches = (rejoin.Watch(self._look_for_cluster), rejoin.Watch(self._look_for_room, room.PERIOD))
 
     @property
     def layout(self) -> layout.Layout:
@@ -87,19 +87,26 @@ class DatabaseRole:
         of what counts only after a restart. Does not wait for the node to have all data.
 
         `bootstrap`: found the cluster with the data of this node, or with none; on a server that runs apart from its cluster, have it be
-        the cluster. Raises InvalidArgument, OperationFailed.
+        the cluster. A server whose disk is full begins as soon as there is room, but founds nothing. Raises InvalidArgument,
+        OperationFailed.
         """
         with self._lock:
             self._have_disk(device)
-            self._refuse_without_room()
-            if self._room.ended:
-                self._room.forget()
+            lacking = self._lacking_room()
+            if lacking and bootstrap:
+                raise errors.OperationFailed(f"The server cannot found the cluster, as {lacking}.", hint="delete something there")
             server = self._server()
             server.prepare()
             renewed = server.write_tls(settings.tls)
             server.configure(self._render(settings, server))
             self._notes.set(wanted=True, settings=settings.to_dict())
-            self._watch.start()
+            self._start_watches()
+            if lacking:
+                self.layout.bootstrap.unlink(missing_ok=True)
+                self._room.wait()
+                return {"port": settings.own.port, "restart_needed": []}
+            if self._room.ended:
+                self._room.forget()
             running = self._supervisor.status(mariadb.DAEMON).running
             if running and (self._is_open() or not bootstrap):
                 self._change_running(settings, bootstrap=bootstrap, renewed=renewed)
@@ -126,6 +133,7 @@ class DatabaseRole:
             "position": saved.position.to_dict() if saved is not None and not daemon.running else None,
             "reason": None if told and told["ready"] else self._why(daemon, logged),
             "room": self._scarce(),
+            "full": self._room.out,
             "data_bytes": self._size.of(places.data),
             "sst": footprint.transfer(places.data, mariadb.last_run(logged)) if daemon.running else None,
             "transfer_error": mariadb.transfer_failure(mariadb.last_run(logged), places.data / mariadb.BACKUP_LOG),
@@ -172,7 +180,10 @@ class DatabaseRole:
 
     def set_desync(self, on: bool) -> None:
         """Have the node fall behind without holding up the others, or no longer."""
-        with self._connection(_DESYNC_TIMEOUT) as connection:
+        self._desync(on, _DESYNC_TIMEOUT)
+
+    def _desync(self, on: bool, timeout: float) -> None:
+        with self._connection(timeout) as connection:
             status.rows(connection, f"SET GLOBAL wsrep_desync = {'ON' if on else 'OFF'}")
 
     def set_health(self, on: bool) -> None:
@@ -209,7 +220,7 @@ class DatabaseRole:
             if not self.wanted():
                 return
             try:
-                self._watch.start()
+                self._start_watches()
                 self._have_disk(None)
                 settings = self._settings()
                 server = self._server()
@@ -227,7 +238,8 @@ class DatabaseRole:
 
     def close(self) -> None:
         """The server goes on."""
-        self._watch.close()
+        for watch in self._watches:
+            watch.close()
 
     def log_files(self) -> dict[str, pathlib.Path]:
         places = self.layout
@@ -268,15 +280,24 @@ class DatabaseRole:
         except errors.ConPaaSError:
             return False  # it holds up the others, perhaps, but that is not known
 
-    def stand_aside(self, aside: bool) -> None:
+    def stand_aside(self, aside: bool, patience: float) -> None:
         settings, server = self._settings(), self._server()
         weight = 0 if aside and len(settings.members) == 2 else 1  # of more, each is a vote that the others may need
         server.configure(self._render(settings, server, weight))
         self._set_weight(weight)  # first: a server that holds up the others takes no more such statements after the next one
-        self.set_desync(aside)
+        self._desync(aside, patience)
 
-    def end(self) -> None:
-        self._supervisor.stop(mariadb.DAEMON, 1.0)
+    def follows(self) -> bool:
+        try:
+            with self._connection(ANSWER_TIMEOUT) as connection:
+                status.rows(connection, "SET SESSION wsrep_sync_wait = 1")
+                status.rows(connection, "SELECT 1")
+        except errors.ConPaaSError:
+            return False
+        return True
+
+    def end(self, patience: float) -> None:
+        self._supervisor.stop(mariadb.DAEMON, patience)
 
     def _set_weight(self, weight: int) -> None:
         """How much this member counts for the majority. One that counts for nothing takes none with it when it goes without a word."""
@@ -287,7 +308,10 @@ class DatabaseRole:
         if self.wanted():
             settings, server = self._settings(), self._server()
             server.configure(self._render(settings, server))
+            server.receive()
+            self._cover_logs()
             self._supervisor.ensure(server.daemon())
+            self._accompany()
 
     def others_in_step(self) -> bool:
         settings = self._settings()
@@ -296,21 +320,23 @@ class DatabaseRole:
     def _scarce(self) -> str | None:
         """What is to be said about the room on the disk, if it is scarce."""
         found = self.measure()
-        return f"{found}." if found and (found.scarce or self._room.ended) else None
+        if not found or not (found.scarce or self._room.out):
+            return None
+        return f"{found}: it takes no part until there is more room." if self._room.out else f"{found}."
 
-    def _refuse_without_room(self) -> None:
+    def _lacking_room(self) -> room.Room | None:
+        """The room there is, if a server that does not run had better not be started in it."""
         found = self.measure()
-        if found and found.used_up and not self.working():
-            raise errors.OperationFailed(
-                f"The server is not started, as {found}.",
-                hint="give the service a node with a larger disk, then remove this one",
-            )
+        return found if found and found.used_up and not self.working() else None
 
-    def _look_after(self) -> None:
-        """What is done now and then."""
+    def _start_watches(self) -> None:
+        for watch in self._watches:
+            watch.start()
+
+    def _look_for_room(self) -> None:
+        """See to it that nobody waits for a server whose disk is full."""
         with self._lock:
             self._room.look()
-            self._look_for_cluster()
 
     def _look_for_cluster(self) -> None:
         """Have a server that waits alone begin again when others are there."""
@@ -367,6 +393,10 @@ class DatabaseRole:
             places.bootstrap.unlink(missing_ok=True)
             said = mariadb.reason(_from(places.error_log, begin)) or self._console()
             raise errors.OperationFailed(f"The database server does not start: {said}.")
+        self._accompany()
+
+    def _accompany(self) -> None:
+        """Have beside the server what belongs there."""
         for companion in self._companions:
             companion.ensure(self.layout.socket, self.account, self._disk())
 
@@ -394,8 +424,7 @@ class DatabaseRole:
                 if bootstrap and status.seen(status.ask(self.layout.socket, ANSWER_TIMEOUT))["cluster_status"] != "Primary":
                     log.warning("this node becomes the cluster, as it was told to")
                     status.rows(connection, "SET GLOBAL wsrep_provider_options = 'pc.bootstrap=YES'")
-        for companion in self._companions:
-            companion.ensure(self.layout.socket, self.account, self._disk())
+        self._accompany()
 
     def _restart_needed(self) -> list[str]:
         places = self.layout

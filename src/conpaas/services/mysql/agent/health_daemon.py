@@ -38,6 +38,8 @@ CLIENTS: Final = 128
 """Connections at once; the oldest gives way."""
 CLIENT_TIMEOUT: Final = 3.0
 REQUEST_LIMIT: Final = 4096
+LEAST_ROOM: Final = 8 * 1024 * 1024
+"""Bytes on a disk, or a hundredth of it where that is more: with less left, what is written may not find room."""
 
 _FULL: Final = (1040, 1203, 1226)
 """What MariaDB says when it has as many sessions as it may have, all in all or of one user."""
@@ -270,7 +272,7 @@ class Responder:
             found = os.statvfs(self._data) if self._data else None
         except OSError:
             return False
-        return found is not None and found.f_bavail * 100 < found.f_blocks
+        return found is not None and found.f_bavail * found.f_frsize < max(found.f_blocks * found.f_frsize // 100, LEAST_ROOM)
 
     def _waiting(self) -> Iterator[Client]:
         return (client for client in self._clients.values() if client.target is not None)

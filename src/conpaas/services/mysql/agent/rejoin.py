@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from conpaas.core import errors
+
 log: Final = logging.getLogger(__name__)
 PERIOD: Final = 5.0
 PATIENCE: Final = 15.0
@@ -35,12 +37,13 @@ def answers(address: str, port: int) -> bool:
 
 
 class Watch:
-    """Calls `look` now and then until it is closed."""
+    """Calls `look` every `period` seconds (None: every `PERIOD`) until it is closed."""
 
-    def __init__(self, look: Callable[[], None]) -> None:
+    def __init__(self, look: Callable[[], None], period: float | None = None) -> None:
         self._look = look
+        self._period = period
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rejoin", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
         """Begin; once is enough."""
@@ -51,11 +54,17 @@ class Watch:
         self._closing.set()
 
     def _run(self) -> None:
-        while not self._closing.wait(PERIOD):
+        said = ""
+        while not self._closing.wait(PERIOD if self._period is None else self._period):
             try:
                 self._look()
+                said = ""
+            except errors.ConPaaSError as error:
+                if str(error) != said:
+                    log.warning("the database server cannot be looked after just now: %s", error)
+                said = str(error)
             except Exception:
-                log.exception("whether the database server waits in vain cannot be told")
+                log.exception("the database server cannot be looked after")
 
 
 def anybody(members: Sequence[tuple[str, int]]) -> bool:

@@ -2,8 +2,9 @@
 
 A server whose disk is full waits, and the cluster waits for it: Galera lets nobody run ahead of a member that does not apply what was
 written. So a member with little room left lets the others go on without it (it is *desynced*: it follows as well as it can, and load
-balancers give it no sessions), as long as somebody else is in step with the cluster. If it is too late for that, its server is ended, which
-loses nothing that was acknowledged, and started again when there is room.
+balancers give it no sessions), as long as somebody else is in step with the cluster. When nothing is left its server is ended, which loses
+nothing that was acknowledged, and started again when there is room: threads that found none look again after a minute only, and a
+member that took part with such a thread would hold up the others for that long.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ _BESIDE: Final = "desynced"
 _ENDED: Final = "ended"
 _MB: Final = 1024 * 1024
 _ASK_TIMEOUT: Final = 1.0
+PERIOD: Final = 1.0
+"""Seconds between two looks at the disk: once it is full, the whole cluster stands still until somebody has looked."""
+_PATIENCE: Final = 5.0
+_URGENT: Final = 1.2
+"""Seconds that a server may take to obey, or to end, while the others wait for it."""
+_ORDERLY: Final = 10.0
+"""Seconds that a server may take to end while they do not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +83,16 @@ class Server(Protocol):
         """Whether it certainly takes no part in the cluster: it does not run, has not opened its data, or says so."""
         ...
 
-    def stand_aside(self, aside: bool) -> None:
-        """Have the others go on without it, or no longer. Raises ConPaaSError when it takes part too much to be asked."""
+    def stand_aside(self, aside: bool, patience: float) -> None:
+        """Have the others go on without it, or no longer. Raises ConPaaSError when it does not obey within `patience` seconds."""
         ...
 
-    def end(self) -> None:
-        """End it at once; it stays ended, but is still wanted."""
+    def follows(self) -> bool:
+        """Whether it has carried out all that the cluster has, and so does not hold up the others when it takes part again."""
+        ...
+
+    def end(self, patience: float) -> None:
+        """End it, in order if that takes `patience` seconds at most; it stays ended, but is still wanted."""
         ...
 
     def begin(self) -> None:
@@ -102,6 +114,15 @@ class Keeper:
         """Whether the server was ended for want of room."""
         return bool(self._notes.get(_NOTE) == _ENDED)
 
+    @property
+    def out(self) -> bool:
+        """Whether the member takes no part for want of room: its server was ended, or stands aside."""
+        return bool(self._notes.get(_NOTE))
+
+    def wait(self) -> None:
+        """The server is to begin when there is room, and not before."""
+        self._notes.set(**{_NOTE: _ENDED})
+
     def forget(self) -> None:
         """Somebody else decides from now on whether the server runs."""
         self._notes.set(**{_NOTE: None})
@@ -118,37 +139,44 @@ class Keeper:
             return
         elif room.used_up and self._server.out_of_step():
             log.warning("%s, and the server is out of step with the cluster: it is ended until there is room", room)
-            self._end()
+            self._end(_URGENT)
         elif not self._server.working():
             return  # its supervisor starts it
         elif self._server.others_in_step():
             self._stand_aside(room, first=done is None)
         elif done:
-            self._undo(str(done), room)  # nobody else could go on
+            self._take_part(room)  # nobody else could go on
 
     def _stand_aside(self, room: Room, *, first: bool) -> None:
         if first:
             log.warning("%s: the others go on without this member until there is room", room)
         self._notes.set(**{_NOTE: _BESIDE})  # before, so that an agent that is killed in between takes it back one day
         try:
-            self._server.stand_aside(True)
+            self._server.stand_aside(True, _URGENT if room.used_up else _PATIENCE)
         except errors.ConPaaSError as error:
             if not room.used_up:
                 raise
             log.warning("%s, and the server holds up the others (%s): it is ended until there is room", room, error)
-            self._end()
+            self._end(_URGENT)
+        else:
+            if room.used_up:
+                log.warning("%s: the server is ended until there is room", room)
+                self._end(_ORDERLY)
 
-    def _end(self) -> None:
-        self._notes.set(**{_NOTE: _ENDED})
-        self._server.end()
+    def _end(self, patience: float) -> None:
+        self.wait()
+        self._server.end(patience)
 
     def _undo(self, done: str, room: Room) -> None:
         if done == _ENDED:
             self._server.begin()
-        elif self._server.working():
-            self._server.stand_aside(False)
-        else:
-            return  # it is told when it runs
+            log.info("%s: the server begins again", room)
+            self.forget()
+        elif self._server.working() and self._server.follows():
+            self._take_part(room)
+
+    def _take_part(self, room: Room) -> None:
+        self._server.stand_aside(False, _PATIENCE)
         log.info("%s: the member takes part again", room)
         self.forget()
 

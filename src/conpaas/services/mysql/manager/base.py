@@ -38,7 +38,8 @@ class MySQLBase(manager.BaseManager):
         name = self.memory.name(self.config.get(main, "APP_ID", "0"), self.service_id)
         self.patience = self.config.get_float(main, "AGENT_PATIENCE", _PATIENCE, minimum=0.0)
         reunion = self.config.get_float(main, "MYSQL_REUNION", _REUNION, minimum=0.0)
-        self.cluster = cluster.Cluster(self.agents, self.memory, self.authority, name, self.patience, self.ports, reunion, self._device_of)
+        disks = cluster.Disks(self._device_of, lambda: self.spare_disks(spec.MYSQL))
+        self.cluster = cluster.Cluster(self.agents, self.memory, self.authority, name, self.patience, self.ports, reunion, disks)
 
     def _device_of(self, one: node.ServiceNode) -> str | None:
         """The device of a member's disk; None if it has none."""
@@ -114,4 +115,6 @@ class MySQLBase(manager.BaseManager):
             reason = {"reason": why} if why else {}
             found.append({"id": one.id, "state": spec.state_of(look), "primary": members.is_primary(look), **reason})
         synced = sum(1 for one in found if one["state"] == "Synced" and one.get("primary"))
-        return {"healthy": bool(own) and synced == len(own), "synced": synced, "size": len(own), "members": found}
+        unread = [] if any(one.get("primary") for one in found) else self.cluster.unread()
+        told = {"reason": cluster.unread_sentence(unread)} if unread else {}
+        return {"healthy": bool(own) and synced == len(own), "synced": synced, "size": len(own), "members": found, **told}

@@ -53,8 +53,7 @@ class BindingCalls(moving.DumpCalls):
 
     @property
     def _source(self) -> str:
-        """The name that this service has as a source of variables."""
-        return f"service {self.service_id}"
+        return self.source_of(self.service_id)
 
     def bindings(self) -> list[Binding]:
         return [Binding(**one) for one in self.settings.get(_BINDINGS, [])]
@@ -208,11 +207,11 @@ class BindingCalls(moving.DumpCalls):
                 self._provide(one)
 
     def forget_bindings(self) -> None:
-        """The service is removed: nobody finds its variables any more."""
+        """The service is removed: nobody finds its variables any more. A service that is busy forgets them when it is at rest."""
         for one in self.bindings():
             peer = self.peers(one.service)
             if peer is not None:
                 try:
                     peer.take_variables(self._source, {}, "")
                 except errors.ConPaaSError as error:
-                    self.log.warning("service %d keeps the variables of a service that is gone: %s", one.service, error)
+                    self.log.warning("service %d keeps the variables of a service that is gone for now: %s", one.service, error)

@@ -7,6 +7,7 @@ who does not might hold rows that the others lack; the one that got furthest beg
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,14 @@ _LARGE: Final = 256 * 1024 * 1024
 """Bytes of data from which on a transfer had better not block the donor's writes."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Disks:
+    """`of` tells the device of a member's disk (None: it has none), `spare` those that wait for a member, by the nodes that had them."""
+
+    of: Callable[[node.ServiceNode], str | None]
+    spare: Callable[[], Mapping[str, Any]]
+
+
 class Cluster:
     """The nodes of one service. Every method is idempotent and may be called again after a crash."""
 
@@ -46,7 +55,7 @@ class Cluster:
         patience: float,
         ports: Mapping[str, int],
         reunion: float,
-        disk_of: Callable[[node.ServiceNode], str | None],
+        disks: Disks,
     ) -> None:
         """`patience`: seconds an agent may give no answer; `reunion`: in which members that were all killed find each other again."""
         self._agents = caller
@@ -56,7 +65,7 @@ class Cluster:
         self._patience = patience
         self._ports = ports
         self._reunion = reunion
-        self._disk_of = disk_of
+        self._disks = disks
 
     def round(self, *, tolerated: Sequence[node.ServiceNode] = (), lenient: bool = False, patience: float | None = None) -> rounds.Round:
         ids = [one.id for one in tolerated]
@@ -98,27 +107,36 @@ class Cluster:
         looks = self.look(go, own)
         if not looks:
             raise rounds.NobodyAnswers(f"No member of the cluster answers: {'; '.join(f'{k}: {v}' for k, v in go.reasons.items())}")
-        if self._adopted(looks):
+        if self._adopted(looks, own):
             return
         if self._memory.uuid is not None and len(own) > 1 and any(look["daemon"] != "ABSENT" for look in looks.values()):
             note("Waiting for the members to find each other again")
             looks = self._reunited(go, own)
-            if self._adopted(looks):
+            if self._adopted(looks, own):
                 return
         founder = self._founder(go, own, note)
         self._memory.founder = founder.id
         note(f"{founder.id} begins the cluster")
         self._start(go, founder, own, nodes, bootstrap=True)
         self._wait_synced(go, [founder], note)
-        self._adopted(self.look(go, [founder]))
+        self._adopted(self.look(go, [founder]), own)
 
-    def _adopted(self, looks: Mapping[str, Look]) -> bool:
+    def _adopted(self, looks: Mapping[str, Look], own: Sequence[node.ServiceNode]) -> bool:
         """Whether there is a cluster that works; its history is put on record then."""
         found = next((look for look in looks.values() if members.is_primary(look)), None)
         if found is None:
             return False
         self._memory.uuid = str(found["cluster_uuid"])
+        self.see_at_work(own)
         return True
+
+    def see_at_work(self, own: Sequence[node.ServiceNode]) -> None:
+        """The cluster works, and these are its members: nobody else has a row that they lack."""
+        self._memory.holders = frozenset(one.id for one in own)
+
+    def unread(self) -> list[str]:
+        """Nodes that are gone whose disks may hold rows that nobody else has."""
+        return sorted(self._memory.holders & set(self._disks.spare()))
 
     def _reunited(self, go: rounds.Round, own: Sequence[node.ServiceNode]) -> dict[str, Look]:
         end = time.monotonic() + self._reunion
@@ -140,24 +158,35 @@ class Cluster:
                 f"The cluster has no majority, and {', '.join(sorted(go.silent))} may hold rows that the others lack but gives no answer.",
                 hint="it goes on by itself when that node answers or is replaced",
             )
+        if unread := self.unread():
+            raise errors.OperationFailed(
+                unread_sentence(unread),
+                hint="it goes on by itself when that node is replaced; go_on_without gives up what only its disk holds",
+            )
         note("No member can go on alone; looking for the one that got furthest")
         go.each(own, lambda one: client.stop_mysqld(self._agents, one, _ORDERLY))
-        positions = go.each(own, lambda one: client.position(self._agents, one, self._disk_of(one)))
+        positions = go.each(own, lambda one: client.position(self._agents, one, self._disks.of(one)))
         return by_id[furthest(positions, self._memory.uuid, self._memory.in_order(list(by_id)))]
 
     # Joining
 
-    def join_all(self, go: rounds.Round, own: Sequence[node.ServiceNode], nodes: Sequence[node.ServiceNode], note: Note) -> None:
-        """Have everybody in the cluster. As many join at once as there are members to get the data from, one of which goes on serving."""
+    def join_all(
+        self, go: rounds.Round, own: Sequence[node.ServiceNode], nodes: Sequence[node.ServiceNode], note: Note
+    ) -> list[node.ServiceNode]:
+        """Have everybody in the cluster. As many join at once as there are members to get the data from, one of which goes on serving.
+        A member whose disk is full gets its settings, and is not waited for. Returns who is at work and has room."""
         while True:
             looks = self.look(go, own)
             there = [one for one in own if one.id in looks]
             inside = [one for one in there if members.is_at_work(looks[one.id])]
-            outside = [one for one in there if one not in inside]
+            full = [one for one in there if one not in inside and members.is_full(looks[one.id])]
+            outside = [one for one in there if one not in inside and one not in full]
             self._measure(looks)
+            go.each(full, lambda one: self._start(go, one, own, nodes))  # as it is told now, it begins when there is room
             go.each(inside, lambda one: self._start(go, one, own, nodes))
             go.each(inside, lambda one: client.set_health(self._agents, one, on=True))  # one that was to leave may have to stay
             if not outside:
+                working = [one for one in inside if not members.is_full(looks[one.id])]
                 break
             synced = sum(1 for look in looks.values() if members.is_synced(look))
             wave = outside[: max(1, synced - 1)]
@@ -166,6 +195,7 @@ class Cluster:
             self._wait_synced(go, wave, note)
         self._wait_synced(go, [one for one in own if one.id not in go.silent], note)
         self._memory.put_in_order(self._memory.in_order([one.id for one in own]))
+        return working
 
     def _measure(self, looks: Mapping[str, Look]) -> None:
         known = [int(look.get("data_bytes") or 0) for look in looks.values() if members.is_synced(look)]
@@ -203,7 +233,7 @@ class Cluster:
         *,
         bootstrap: bool = False,
     ) -> Mapping[str, Any]:
-        device = self._disk_of(one)
+        device = self._disks.of(one)
         wanted = self.settings_for(one, own, nodes)
         answer = agents.persistently(
             lambda: client.start_mysqld(self._agents, one, wanted, bootstrap=bootstrap, device=device), self._patience
@@ -222,7 +252,7 @@ class Cluster:
         while waiting:
             looks = self.look(go, waiting)
             for one in list(waiting):
-                if one.id in go.silent or members.is_synced(looks[one.id]):
+                if one.id in go.silent or members.is_synced(looks[one.id]) or members.is_full(looks[one.id]):
                     waiting.remove(one)
                 elif go.lenient:
                     go.silent.add(one.id)
@@ -340,6 +370,11 @@ class Watch:
         if self._failures >= _FAILURES or now - self._since > _STALLED:
             reason = look.get("reason") or f"it has been {spec.state_of(look)} for {now - self._since:.0f} seconds"
             raise errors.OperationFailed(f"The member {self._name} does not get into the cluster: {reason}")
+
+
+def unread_sentence(nodes: Sequence[str]) -> str:
+    """Why nobody begins while the disks of some former nodes have not been looked at."""
+    return f"The cluster has no majority, and the disk of {', '.join(nodes)}, which is gone, may hold rows that the others lack."
 
 
 def furthest(positions: Mapping[str, Mapping[str, Any]], uuid: str, order: Sequence[str]) -> str:

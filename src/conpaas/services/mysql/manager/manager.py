@@ -190,9 +190,13 @@ class MySQLManager(restoring.RestoreCalls, variables.VariableCalls, performance.
             self.guard.release()
 
     def _is_well(self) -> bool:
-        looks = self.cluster.glance(self.members_in_order())
+        own = self.members_in_order()
+        looks = self.cluster.glance(own)
         answers = [look for look in looks.values() if not isinstance(look, errors.ConPaaSError)]
-        return not self.memory.incomplete and bool(answers) and all(members.is_at_work(look) for look in answers)
+        outside = [look for look in answers if not members.is_at_work(look)]
+        if len(outside) < len(answers):
+            self.cluster.see_at_work(own)
+        return not self.memory.incomplete and len(outside) < len(answers) and all(members.is_full(look) for look in outside)
 
     def repair(self, op: Operation) -> None:
         """The step of the operation `repair_cluster`."""
@@ -224,6 +228,18 @@ class MySQLManager(restoring.RestoreCalls, variables.VariableCalls, performance.
     def get_access(self) -> dict[str, Any]:
         """Tell where clients connect, and the certificate of the CA that they can check servers with."""
         return {**self.access(), "ca": self.authority.certificate}
+
+    @expose.expose("POST", params.Param("node", params.Text(max_length=256), help="The id of a node that is gone, whose disk is left."))
+    def go_on_without(self, node: str) -> dict[str, Any]:
+        """Give up the rows that only the disk of a lost node may hold, so that the cluster begins with what the others have."""
+        with self.guard:
+            unread = self.cluster.unread()
+            if node not in unread:
+                waits = f"it waits for {', '.join(unread)}" if unread else "it waits for none"
+                raise errors.InvalidArgument(f"The cluster does not wait for the disk of '{params.shown(node)}': {waits}.")
+            self.memory.holders = self.memory.holders - {node}
+            self._rest_until = 0.0
+        return {}
 
     @expose.expose("GET", params.Param("ip", params.Text(max_length=256), help="The address of a node."))
     def remove_specific_nodes(self, ip: str, caller: identity.PeerIdentity | None) -> dict[str, Any]:

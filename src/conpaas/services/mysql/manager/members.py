@@ -67,6 +67,12 @@ def is_synced(look: Mapping[str, Any]) -> bool:
     return is_primary(look) and bool(look.get("ready")) and look.get("state") == "Synced"
 
 
+def is_full(look: Mapping[str, Any]) -> bool:
+    """Whether a member takes no part for want of room on its disk. It does again by itself when there is some, and until then nobody can
+    help it."""
+    return bool(look.get("full"))
+
+
 def is_at_work(look: Mapping[str, Any]) -> bool:
     """Whether a member is part of the cluster, or on its way into it."""
     return is_primary(look) and look.get("state") in ("Synced", "Donor/Desynced", "Joined", "Joining", "Joiner")

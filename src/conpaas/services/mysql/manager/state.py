@@ -25,6 +25,7 @@ _INCOMPLETE: Final = "incomplete"
 _SHAPE: Final = "shape"
 _PORTS: Final = "ports"
 _BYTES: Final = "data_bytes"
+_HOLDERS: Final = "holders"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,16 @@ class ClusterMemory:
     def uuid(self, value: str) -> None:
         if value != self.uuid:
             self._values[_UUID] = value
+
+    @property
+    def holders(self) -> frozenset[str]:
+        """The nodes that belonged to the cluster when it was last seen at work: whoever did not, lacks rows."""
+        return frozenset(self._values.get(_HOLDERS, []))
+
+    @holders.setter
+    def holders(self, ids: Iterable[str]) -> None:
+        if set(ids) != self.holders:
+            self._values[_HOLDERS] = sorted(ids)
 
     def begin_history(self, founder: str) -> None:
         """The data of this node become the cluster's, whatever history it had."""

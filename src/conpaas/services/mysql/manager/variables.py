@@ -98,8 +98,8 @@ class VariableCalls(base.MySQLBase):
                 told = self.persistently(client.get_variables)
                 op.data["told"] = {name: told[name] for name in changed if name in told}
                 op.save()
-            self.cluster.join_all(go, own, self.nodes, self.note)
-            pending = go.each(own, lambda one: client.set_variables(self.agents, one, changed))
+            working = self.cluster.join_all(go, own, self.nodes, self.note)
+            pending = go.each(working, lambda one: client.set_variables(self.agents, one, changed))
         op.data["restart"] = sorted(key for key, names in pending.items() if names or removed)
 
     def apply_former_variables(self, op: Operation) -> None:
@@ -108,9 +108,9 @@ class VariableCalls(base.MySQLBase):
         with self.guard:
             own = self.members_in_order()
             go = self.cluster.round(tolerated=own, lenient=True)
-            self.cluster.join_all(go, own, self.nodes, self.note)
+            working = self.cluster.join_all(go, own, self.nodes, self.note)
             if told:
-                go.each(own, lambda one: client.set_variables(self.agents, one, told))
+                go.each(working, lambda one: client.set_variables(self.agents, one, told))
             self.cluster.balance(go, self.nodes)
 
     def restart_members(self, op: Operation) -> None:

@@ -70,6 +70,9 @@ class SettingsCalls(deploy.Deploying):
             raise errors.InvalidArgument('Missing argument "at least one of "environment" or "secrets""')
         return self.change(_environment_edit(environment or {}, secrets or {}), caller)
 
+    def sources(self) -> list[str]:
+        return sorted(self.site.configuration.given)
+
     def variables_from(self, source: str) -> dict[str, str]:
         return dict(self.site.configuration.given.get(source, {}))
 
