@@ -33,6 +33,7 @@ from conpaas.core import (
     params,
     paths,
     rpc,
+    service_parts,
     services,
     volumes,
     workers,
@@ -75,7 +76,7 @@ class ApplicationManager(application_calls.ApplicationCalls):
     ) -> None:
         where = paths.Paths.from_config(configuration)
         self.store = store.Store(where.lib / "state.db")
-        context = manager.ManagerContext(
+        context = service_parts.ManagerContext(
             service_id=store.APPLICATION,
             type="application",
             config=configuration,

@@ -28,7 +28,7 @@ _MAX_NAME = 200
 
 
 class Records(Protocol):
-    """Where versions are written down (`manager.ServiceCodes`); what returned is on disk."""
+    """Where versions are written down (`service_parts.ServiceCodes`); what returned is on disk."""
 
     def add(self, record: records.CodeRecord) -> None: ...
     def list(self) -> Sequence[records.CodeRecord]: ...

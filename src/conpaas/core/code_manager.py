@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conpaas.core import code, data_urls, errors, expose, git_keys, git_server, manager, params, rpc
+from conpaas.core import code, data_urls, errors, expose, git_keys, git_server, manager, params, rpc, service_parts
 from conpaas.core.https import identity
 
 _VERSION = params.Text(max_length=80)
@@ -13,7 +13,7 @@ _VERSION = params.Text(max_length=80)
 class CodeManager(manager.BaseManager):
     """Adds code versions, by archive and by git, to a service manager. What enabling a version means is the service's own affair."""
 
-    def __init__(self, context: manager.ManagerContext) -> None:
+    def __init__(self, context: service_parts.ManagerContext) -> None:
         super().__init__(context)
         self.git = git_server.GitServer(self.config, self.paths)
         quota = self.config.get_int(self.config.main, "CODE_QUOTA", code.QUOTA, minimum=1)

@@ -285,7 +285,7 @@ class HealthMonitor:
 
     def _replace(self, service: manager.BaseManager, nodes: list[node.ServiceNode], reason: str) -> None:
         args: dict[str, Any] = {"nodes": [one.to_dict() for one in nodes], "reason": reason}
-        self._submit(lifecycle.REPLACE, service, args, f"{', '.join(manager.ids_of(nodes))} replaced")
+        self._submit(lifecycle.REPLACE, service, args, f"{', '.join(node.ids_of(nodes))} replaced")
 
     def _retire(self, service: manager.BaseManager) -> None:
         """Let nodes go that have moved and whose time is over, once all others answer: nobody leaves whom the service may still need."""

@@ -177,7 +177,7 @@ class Lifecycle(disks.DiskSteps):
         op.data["nodes"] = [one.to_dict() for one in nodes]
         if len(nodes) != len(wanted):
             raise errors.OperationFailed(f"The Director gave {len(nodes)} of {len(wanted)} nodes asked for.")
-        op.note(f"Got {', '.join(manager.ids_of(nodes))}")
+        op.note(f"Got {', '.join(node.ids_of(nodes))}")
 
     def _create_nodes(self, op: operations.Operation) -> list[node.ServiceNode]:
         service = self.host.manager_of(op)
@@ -208,7 +208,7 @@ class Lifecycle(disks.DiskSteps):
         self.host.store.nodes.add(op.target, nodes_in(op, "nodes"))
 
     def forget_new_nodes(self, op: operations.Operation) -> None:
-        self.host.store.nodes.remove(op.target, manager.ids_of(nodes_in(op, "nodes")))
+        self.host.store.nodes.remove(op.target, node.ids_of(nodes_in(op, "nodes")))
 
     # Start and growth
 
@@ -221,7 +221,7 @@ class Lifecycle(disks.DiskSteps):
 
     def undo_join(self, op: operations.Operation) -> None:
         nodes = nodes_in(op, "nodes")
-        self.host.store.nodes.set_status(op.target, manager.ids_of(nodes), records.NodeStatus.LEAVING)
+        self.host.store.nodes.set_status(op.target, node.ids_of(nodes), records.NodeStatus.LEAVING)
         self.host.manager_of(op).on_undo_add_nodes(nodes)
 
     # Shrinking
@@ -232,7 +232,7 @@ class Lifecycle(disks.DiskSteps):
         wanted = op.args.get("node_ids")
         service.victims = tuple(wanted) if wanted else None
         try:
-            op.data["victims"] = manager.ids_of(service.choose_nodes(roles))
+            op.data["victims"] = node.ids_of(service.choose_nodes(roles))
         finally:
             service.victims = None
         if len(op.data["victims"]) != sum(roles.values()):
@@ -252,7 +252,7 @@ class Lifecycle(disks.DiskSteps):
         if not isinstance(removed, list):
             return False
         op.data["removed"] = [one.to_dict() for one in removed]
-        op.note(f"Out of service: {', '.join(manager.ids_of(removed)) or 'no node'}")
+        op.note(f"Out of service: {', '.join(node.ids_of(removed)) or 'no node'}")
         return None
 
     def undo_leave(self, op: operations.Operation) -> None:
@@ -266,7 +266,7 @@ class Lifecycle(disks.DiskSteps):
         self.forget_disks(op, nodes_in(op, "removed"))
 
     def forget_victims(self, op: operations.Operation) -> None:
-        self.host.store.nodes.remove(op.target, manager.ids_of(nodes_in(op, "removed")))
+        self.host.store.nodes.remove(op.target, node.ids_of(nodes_in(op, "removed")))
         if not self.host.store.nodes.members(op.target):
             op.final = State.STOPPED
 
@@ -326,9 +326,9 @@ class Lifecycle(disks.DiskSteps):
             for one in _nodes_in_args(op)
             if nodes.find_status(op.target, one.id) in (records.NodeStatus.MEMBER, records.NodeStatus.LOST)
         ]
-        nodes.set_status(op.target, manager.ids_of(lost), records.NodeStatus.LOST)
+        nodes.set_status(op.target, node.ids_of(lost), records.NodeStatus.LOST)
         if "reason" not in op.data:
-            names = manager.ids_of(_nodes_in_args(op))
+            names = node.ids_of(_nodes_in_args(op))
             verb = "was" if len(names) == 1 else "were"
             op.data["reason"] = f"{', '.join(names)} {verb} lost: {op.args.get('reason', 'no answer')}"
             op.note(op.data["reason"])
@@ -348,7 +348,7 @@ class Lifecycle(disks.DiskSteps):
         nodes = self.host.store.nodes
         lost = [one for one in _nodes_in_args(op) if nodes.find_status(op.target, one.id) == records.NodeStatus.LOST]
         self._release(op, lost, "lost")
-        nodes.set_status(op.target, manager.ids_of(lost), records.NodeStatus.GONE)
+        nodes.set_status(op.target, node.ids_of(lost), records.NodeStatus.GONE)
         for one in lost:
             self.host.store.volumes.remove_on_node(one.id)
         self.keep_disks(op, _nodes_in_args(op))
@@ -364,14 +364,14 @@ class Lifecycle(disks.DiskSteps):
         if not wanted and "nodes_info" not in op.data:
             op.data["nodes"] = []
             return
-        op.data.setdefault("replaced", manager.ids_of(wanted))
+        op.data.setdefault("replaced", node.ids_of(wanted))
         self._request_nodes(op, lambda: [service.get_role_sninfo(one.role, one.cloud_name) for one in wanted])
-        op.data["reason"] += f"; replaced by {', '.join(manager.ids_of(nodes_in(op, 'nodes')))}"
+        op.data["reason"] += f"; replaced by {', '.join(node.ids_of(nodes_in(op, 'nodes')))}"
 
     def forget_lost(self, op: operations.Operation) -> None:
-        replaced, replacements = op.data.get("replaced", ()), manager.ids_of(nodes_in(op, "nodes"))
+        replaced, replacements = op.data.get("replaced", ()), node.ids_of(nodes_in(op, "nodes"))
         self.host.store.nodes.set_heirs(op.target, dict(zip(replaced, replacements, strict=False)))
-        self.host.store.nodes.remove(op.target, manager.ids_of(_nodes_in_args(op)))
+        self.host.store.nodes.remove(op.target, node.ids_of(_nodes_in_args(op)))
         if not self.host.store.nodes.members(op.target):
             op.final = State.STOPPED
 
@@ -393,7 +393,7 @@ class Lifecycle(disks.DiskSteps):
         unusable = nodes_in(op, "unusable")
         self._release(op, unusable, "recover")
         self.leave_disks(op, unusable)
-        self.host.store.nodes.remove(op.target, manager.ids_of(unusable))
+        self.host.store.nodes.remove(op.target, node.ids_of(unusable))
 
     def tidy_volumes(self, op: operations.Operation) -> None:
         """Destroy volumes that were half made or half destroyed."""
@@ -440,7 +440,7 @@ class Lifecycle(disks.DiskSteps):
         """Give nodes back, if told so with their kept disks; returns when the Director has acknowledged."""
         given = list(nodes)
         if given:
-            op.note(f"Giving back {', '.join(manager.ids_of(given))}")
+            op.note(f"Giving back {', '.join(node.ids_of(given))}")
             self.host.callbacker.remove_nodes(given, f"{op.id}-{purpose}", disks=disks)
 
 

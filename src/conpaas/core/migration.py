@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from conpaas.core import errors, node, params
-from conpaas.core.operations import OperationKind, State, Step
+from conpaas.core.operations import Operation, OperationKind, State, Step
 
 LONGEST_DELAY: Final = 86_400
 
@@ -130,3 +130,8 @@ def _quoted(text: str) -> str:
 def _find(nodes: Sequence[node.ServiceNode], cloud: str, vmid: str) -> node.ServiceNode | None:
     on_cloud = [one for one in nodes if one.cloud_name == node.inner_cloud(cloud)]
     return next((one for one in on_cloud if vmid in (one.vmid, one.id)), None)
+
+
+def heirs_in(op: Operation) -> dict[str, str]:
+    """Who takes whose place in an operation by which nodes move, by node id."""
+    return dict(op.data.get("heirs") or op.args.get("heirs") or {})

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from conpaas.core import errors, lifecycle, manager, node, operations
+from conpaas.core import errors, lifecycle, migration, node, operations
 
 
 @dataclasses.dataclass
@@ -50,12 +50,12 @@ class MigrationSteps(lifecycle.Lifecycle):
 
     def leave(self, op: operations.Operation) -> Any:
         """Take exactly the nodes that have heirs out of service, those that are still in it."""
-        heirs = manager.heirs_in(op)
+        heirs = migration.heirs_in(op)
         leaving = [one for one in self.host.manager_of(op).nodes if one.id in heirs]
         if op.args.get("delay") or not leaving:
             op.data["removed"] = []
             return None
-        op.data["victims"] = manager.ids_of(leaving)
+        op.data["victims"] = node.ids_of(leaving)
         if self._take_out(op, dict(collections.Counter(one.role for one in leaving))) is False:
             return False
         removed = {one["id"] for one in op.data["removed"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from conpaas.core import errors
@@ -110,3 +110,7 @@ class ServiceNode:
             weight_backend=int(values.get("weight_backend", DEFAULT_WEIGHT)),
             volumes=tuple(ServiceVolume.from_dict(volume) for volume in values.get("volumes") or ()),
         )
+
+
+def ids_of(nodes: Iterable[ServiceNode]) -> list[str]:
+    return [one.id for one in nodes]

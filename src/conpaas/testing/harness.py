@@ -298,7 +298,7 @@ class Harness:
         recorded: list[str] = []
         for service in store.services.all():
             assert service.state in states.STABLE, f"service {service.id} is left in {service.state}"
-            ids = manager.ids_of(store.nodes.with_status(service.id, records.NodeStatus.MEMBER, records.NodeStatus.LOST))
+            ids = node.ids_of(store.nodes.with_status(service.id, records.NodeStatus.MEMBER, records.NodeStatus.LOST))
             if service.state in (states.State.INIT, states.State.STOPPED):
                 assert not ids, f"service {service.id} is {service.state} but has the nodes {ids}"
             recorded += ids

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from conpaas import testing
-from conpaas.core import errors, lifecycle, manager, node
+from conpaas.core import errors, lifecycle, node
 from conpaas.core.operations import OperationStatus, State
 from conpaas.core.state import disks
 
@@ -87,7 +87,7 @@ def test_the_replacement_of_a_lost_node_gets_its_disk(keeper: testing.Harness) -
     keeper.pass_time(5)
     replaced = {record.former: record.node_id for record in records(keeper) if record.former}
     assert set(replaced) == {second.id, third.id}
-    assert sorted(map(str, replaced.values())) == sorted(manager.ids_of(keeper.nodes)[1:])
+    assert sorted(map(str, replaced.values())) == sorted(node.ids_of(keeper.nodes)[1:])
     assert {record.name: record.vol_id for record in records(keeper)} == before
     keeper.check()
 

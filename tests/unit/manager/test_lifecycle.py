@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conpaas import testing
-from conpaas.core import errors, manager, operations
+from conpaas.core import errors, node, operations
 from conpaas.core.operations import OperationStatus, State
 
 
@@ -18,7 +18,7 @@ def refusal(harness: testing.Harness, method: str, **params: Any) -> str:
 
 
 def ids(harness: testing.Harness) -> list[str]:
-    return manager.ids_of(harness.nodes)
+    return node.ids_of(harness.nodes)
 
 
 def test_a_service_starts_on_its_first_nodes(harness: testing.Harness) -> None:

@@ -10,7 +10,7 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from conpaas import testing
-from conpaas.core import errors, faults, lifecycle, manager, migration, states, volumes
+from conpaas.core import errors, faults, lifecycle, migration, node, states, volumes
 from conpaas.core.operations import OperationStatus
 from conpaas.core.state import records
 
@@ -190,7 +190,7 @@ class Application(stateful.RuleBasedStateMachine):
         if one.state is states.State.ERROR:
             assert any(op.status is OperationStatus.FAILED for op in one.operations())
             return
-        on_record = manager.ids_of(store.nodes.with_status(1, records.NodeStatus.MEMBER, records.NodeStatus.LOST))
+        on_record = node.ids_of(store.nodes.with_status(1, records.NodeStatus.MEMBER, records.NodeStatus.LOST))
         assert len(on_record) == len(set(on_record))
         assert set(one.director.machines) <= set(on_record), "a machine is on nobody's record"
         volume_ids = {record.vol_id for record in store.volumes.all()}

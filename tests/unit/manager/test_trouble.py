@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conpaas import testing
-from conpaas.core import devices, errors, lifecycle, manager, volumes
+from conpaas.core import devices, errors, lifecycle, manager, node, volumes
 from conpaas.core.operations import OperationStatus, State
 
 
@@ -71,7 +71,7 @@ def test_an_unexpected_failure_of_a_hook_is_undone_too(running: testing.Harness,
     away: list[list[str]] = []
 
     def undo(nodes: list[object]) -> None:
-        away.append([*manager.ids_of(nodes), *manager.ids_of(running.nodes)])  # type: ignore[arg-type]
+        away.append([*node.ids_of(nodes), *node.ids_of(running.nodes)])  # type: ignore[arg-type]
 
     monkeypatch.setattr(running.manager, "on_add_nodes", lambda nodes: 1 / 0)
     monkeypatch.setattr(running.manager, "on_undo_add_nodes", undo)
@@ -126,7 +126,7 @@ def test_recovery_forgets_dead_nodes_and_gives_back_unknown_ones(running: testin
     running.director.vanish(running.nodes[0])
     running.kill_node(running.nodes[1])
     running.recover()
-    assert (running.state, manager.ids_of(running.nodes)) == (State.RUNNING, ["iaasi-0003"])
+    assert (running.state, node.ids_of(running.nodes)) == (State.RUNNING, ["iaasi-0003"])
     running.check()
 
 
@@ -289,7 +289,7 @@ def test_a_node_that_no_longer_answers_is_replaced(running: testing.Harness) -> 
     running.pass_time(6)
     assert running.nodes == [lost, kept]
     running.pass_time(6)
-    assert manager.ids_of(running.nodes) == [kept.id, "iaasi-0004"]
+    assert node.ids_of(running.nodes) == [kept.id, "iaasi-0004"]
     assert running.history[-1] == ("RUNNING", f"{lost.id} was lost: it does not answer; replaced by iaasi-0004")
     assert running.manager.settings["lost"] == [lost.id]
     assert running.call("list_volumes", 0) == {"volumes": []}
@@ -301,20 +301,20 @@ def test_an_agent_that_answers_again_in_time_stays(running: testing.Harness) -> 
     running.pass_time(6)
     running.revive_node(running.nodes[0])
     running.pass_time(30)
-    assert manager.ids_of(running.nodes) == ["iaasi-0001"]
+    assert node.ids_of(running.nodes) == ["iaasi-0001"]
 
 
 def test_an_agent_that_answers_with_an_error_is_alive(running: testing.Harness) -> None:
     running.agent(running.nodes[0]).refuse.add("answer")
     running.pass_time(30)
-    assert manager.ids_of(running.nodes) == ["iaasi-0001"]
+    assert node.ids_of(running.nodes) == ["iaasi-0001"]
 
 
 def test_a_machine_that_is_gone_is_replaced_at_once(running: testing.Harness) -> None:
     running.add_nodes({"node": 1})
     running.director.vanish(running.nodes[0])
     running.pass_time(3)
-    assert manager.ids_of(running.nodes) == ["iaasi-0002", "iaasi-0003"]
+    assert node.ids_of(running.nodes) == ["iaasi-0002", "iaasi-0003"]
     assert "its VM is gone" in running.history[-1][1]
     running.check()
 
@@ -333,7 +333,7 @@ def test_all_nodes_lost_at_once_are_replaced_together(running: testing.Harness) 
     for one in running.nodes:
         running.kill_node(one)
     running.pass_time(15)
-    assert manager.ids_of(running.nodes) == ["iaasi-0004", "iaasi-0005", "iaasi-0006"]
+    assert node.ids_of(running.nodes) == ["iaasi-0004", "iaasi-0005", "iaasi-0006"]
     assert [op.kind for op in running.operations()].count("replace_node") == 1
     running.check()
 
@@ -345,13 +345,13 @@ def test_without_credit_the_service_goes_on_with_fewer_nodes_and_asks_again_late
     running.kill_node(lost)
     running.director.fail("create_nodes", errors.InsufficientCredits(), times=2)
     running.pass_time(12)
-    assert (running.state, manager.ids_of(running.nodes)) == (State.RUNNING, ["iaasi-0002"])
+    assert (running.state, node.ids_of(running.nodes)) == (State.RUNNING, ["iaasi-0002"])
     assert running.history[-1] == ("RUNNING", "replace_node failed: Insufficient credits")
     running.pass_time(20)
     assert running.director.calls["create_nodes"] == 3, "not asked again during the pause"
     running.restart()
     running.pass_time(200)
-    assert manager.ids_of(running.nodes) == ["iaasi-0002", "iaasi-0003"]
+    assert node.ids_of(running.nodes) == ["iaasi-0002", "iaasi-0003"]
     running.check()
 
 
@@ -365,7 +365,7 @@ def test_a_loss_during_an_operation_is_dealt_with_afterwards(running: testing.Ha
     assert "replace_node" not in [op.kind for op in running.operations()]
     running.settle()
     running.pass_time(3)
-    assert manager.ids_of(running.nodes) == ["iaasi-0002", "iaasi-0003", "iaasi-0004"]
+    assert node.ids_of(running.nodes) == ["iaasi-0002", "iaasi-0003", "iaasi-0004"]
     running.check()
 
 
@@ -373,7 +373,7 @@ def test_the_service_decides_whether_a_node_is_replaced(running: testing.Harness
     running.add_nodes({"extra": 1})
     running.kill_node(running.nodes[1])
     running.pass_time(12)
-    assert manager.ids_of(running.nodes) == ["iaasi-0001"]
+    assert node.ids_of(running.nodes) == ["iaasi-0001"]
     assert running.history[-1][1] == "iaasi-0002 was lost: it does not answer"
     running.check()
 
@@ -389,7 +389,7 @@ def test_a_manager_that_is_cut_off_itself_gives_nobody_up(running: testing.Harne
     for one in running.nodes:
         running.revive_node(one)
     running.pass_time(20)
-    assert manager.ids_of(running.nodes) == ["iaasi-0001", "iaasi-0002"]
+    assert node.ids_of(running.nodes) == ["iaasi-0001", "iaasi-0002"]
 
 
 def test_a_director_that_is_down_does_not_keep_a_lost_node_in_service(running: testing.Harness) -> None:
@@ -398,11 +398,11 @@ def test_a_director_that_is_down_does_not_keep_a_lost_node_in_service(running: t
     running.kill_node(lost)
     running.director.down(10_000)
     running.pass_time(12)
-    assert manager.ids_of(running.nodes) == ["iaasi-0002"]
+    assert node.ids_of(running.nodes) == ["iaasi-0002"]
     assert running.manager.settings["lost"] == [lost.id]
     running.director.no_more_trouble()
     running.pass_time(700)
-    assert manager.ids_of(running.nodes) == ["iaasi-0002", "iaasi-0003"]
+    assert node.ids_of(running.nodes) == ["iaasi-0002", "iaasi-0003"]
     running.check()
 
 

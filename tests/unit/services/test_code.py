@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from conpaas.core import code, errors, git, manager, params
+from conpaas.core import code, errors, git, params, service_parts
 from conpaas.core.state import store
 
 PROGRAM = """
@@ -23,7 +23,7 @@ import pathlib, sys
 from conpaas.core import code, git, manager, params
 from conpaas.core.state import store
 root, archive = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-versions = manager.ServiceCodes(store.Store(root / "state.db").codes, 1)
+versions = service_parts.ServiceCodes(store.Store(root / "state.db").codes, 1)
 repository = code.CodeRepository(versions, root, git.Repository(root / "absent"), "1")
 while True:
     print(repository.upload(params.UploadedFile("app.tar", archive, archive.stat().st_size)).id, flush=True)
@@ -36,7 +36,7 @@ class Lab:
         self.archives = root / "code"
         self.archives.mkdir(exist_ok=True)
         self.store = store.Store(root / "state.db")
-        self.versions = manager.ServiceCodes(self.store.codes, 1)
+        self.versions = service_parts.ServiceCodes(self.store.codes, 1)
         self.code = code.CodeRepository(self.versions, self.archives, git.Repository(root / "absent"), "1", quota=quota)
 
     def archive(self, name: str = "app.tar", **files: bytes) -> pathlib.Path:
@@ -71,7 +71,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: pathlib.Path, lab: Lab)
     process.wait()
     process.stdout.close()
     survivors = store.Store(victim / "state.db")
-    versions = manager.ServiceCodes(survivors.codes, 1)
+    versions = service_parts.ServiceCodes(survivors.codes, 1)
     assert set(acknowledged) <= {record.id for record in versions.list()}
     for record in versions.list():
         assert (victim / record.id).read_bytes() == archive.read_bytes()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from conpaas.core import agents, code_manager, errors, expose, manager, node, params
+from conpaas.core import agents, code_manager, errors, expose, manager, node, params, service_parts
 from conpaas.core.https import identity
 from conpaas.core.operations import Operation, OperationKind, Step
 from conpaas.core.states import State
@@ -52,7 +52,7 @@ class GenericManager(code_manager.CodeManager):
     operations = (ENABLE_CODE, EXECUTE_SCRIPT)
     accepts_variables = True
 
-    def __init__(self, context: manager.ManagerContext) -> None:
+    def __init__(self, context: service_parts.ManagerContext) -> None:
         super().__init__(context)
         self._runs = runs.RunTable(self.settings)
         self._given = given.GivenVariables(self.settings)
@@ -99,7 +99,7 @@ class GenericManager(code_manager.CodeManager):
 
     def on_add_nodes(self, nodes: list[node.ServiceNode]) -> None:
         self._take_in(nodes)
-        new = set(manager.ids_of(nodes))
+        new = set(node.ids_of(nodes))
         self._notify([one for one in self.nodes if one.id not in new], "joined")
 
     def on_undo_add_nodes(self, nodes: list[node.ServiceNode]) -> None:
@@ -116,7 +116,7 @@ class GenericManager(code_manager.CodeManager):
 
     def on_remove_nodes(self, roles: dict[str, int]) -> list[node.ServiceNode]:
         leaving = self.choose_nodes(roles)
-        gone = set(manager.ids_of(leaving))
+        gone = set(node.ids_of(leaving))
         everybody = self.nodes
         self._cluster.wind_down(leaving, everybody, self._key(), self._limit(scripts.Script.INTERRUPT))
         self._hand_over(leaving, cluster.MASTER)
@@ -143,7 +143,7 @@ class GenericManager(code_manager.CodeManager):
         version = self.code.current()
         activation = self._key()
         self._cluster.introduce(nodes, self.nodes)
-        self.note(f"Bringing code version {version.id} to {', '.join(manager.ids_of(nodes))}")
+        self.note(f"Bringing code version {version.id} to {', '.join(node.ids_of(nodes))}")
         self._cluster.stage(nodes, version.id, activation, self.code.archive(version.id))
         self._cluster.activate(nodes, version.id, activation, self._limit(scripts.Script.INIT))
 
@@ -251,7 +251,7 @@ class GenericManager(code_manager.CodeManager):
             self._interrupt(chosen, run, parameters, limit, str(caller or ""))
             return {"state": str(self.state), "run_id": run}
         self._refuse_while_running(chosen)
-        ids = manager.ids_of(chosen)
+        ids = node.ids_of(chosen)
         args = {"command": command, "parameters": parameters, "run": run, "limit": limit, "nodes": ids}
         version, requester = self.code.current().id, str(caller or "")
         self._runs.request(run, command, ids, parameters=parameters, version=version, requester=requester)
@@ -291,7 +291,7 @@ class GenericManager(code_manager.CodeManager):
             self._raise_if_silent(answers)
             raise errors.WrongState(NOTHING_RUNS)
         self._runs.request(
-            run, scripts.Script.INTERRUPT, manager.ids_of(busy), parameters=parameters, version=self.code.current().id, requester=requester
+            run, scripts.Script.INTERRUPT, node.ids_of(busy), parameters=parameters, version=self.code.current().id, requester=requester
         )
         who = cluster.members(self.nodes)
 

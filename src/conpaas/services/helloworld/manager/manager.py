@@ -53,7 +53,7 @@ class HelloWorldManager(manager.BaseManager):
         """List the ids of the nodes; classic clients expect them under the name of the service type."""
         if self.state not in (State.RUNNING, State.ADAPTING):
             return {}
-        return {self.type: manager.ids_of(self.nodes)}
+        return {self.type: node.ids_of(self.nodes)}
 
     @expose.expose("GET")
     def get_helloworld(self) -> dict[str, Any]:

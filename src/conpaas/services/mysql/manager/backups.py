@@ -9,7 +9,7 @@ import secrets
 import time
 from typing import Any, ClassVar, Final
 
-from conpaas.core import agents, errors, expose, file, manager, node, params, rpc
+from conpaas.core import agents, errors, expose, file, node, params, rpc, service_parts
 from conpaas.core.https import identity
 from conpaas.core.operations import Operation, OperationKind, Step
 from conpaas.core.states import State
@@ -46,7 +46,7 @@ class BackupCalls(base.MySQLBase):
 
     operations: ClassVar[tuple[OperationKind, ...]] = (BACKUP,)
 
-    def __init__(self, context: manager.ManagerContext) -> None:
+    def __init__(self, context: service_parts.ManagerContext) -> None:
         super().__init__(context)
         chosen = self.config.get(self.config.main, "BACKUP_DIR", "")
         own = f"{self.config.get(self.config.main, 'APP_ID', '0')}-{self.service_id}"

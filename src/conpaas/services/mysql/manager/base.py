@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from conpaas.core import agents, errors, manager, node
+from conpaas.core import agents, errors, manager, node, service_parts
 from conpaas.core.states import State
 from conpaas.services.mysql import spec
 from conpaas.services.mysql.manager import authority, cluster, members, state
@@ -28,7 +28,7 @@ class MySQLBase(manager.BaseManager):
     `guard` is held by whoever works on the nodes: the steps of operations, and the housekeeping beside them.
     """
 
-    def __init__(self, context: manager.ManagerContext) -> None:
+    def __init__(self, context: service_parts.ManagerContext) -> None:
         super().__init__(context)
         self.guard = threading.RLock()
         self.memory = state.ClusterMemory(self.settings)

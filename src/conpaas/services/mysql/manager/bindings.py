@@ -13,7 +13,7 @@ import time
 import urllib.parse
 from typing import Any, Final
 
-from conpaas.core import errors, expose, manager, params
+from conpaas.core import errors, expose, manager, params, service_parts
 from conpaas.core.https import identity
 from conpaas.core.states import State
 from conpaas.services.mysql import names
@@ -47,7 +47,7 @@ class Binding:
 class BindingCalls(moving.DumpCalls):
     """Bindings."""
 
-    def __init__(self, context: manager.ManagerContext) -> None:
+    def __init__(self, context: service_parts.ManagerContext) -> None:
         super().__init__(context)
         self._refused_until: dict[int, float] = {}
 

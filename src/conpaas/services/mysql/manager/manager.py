@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from conpaas.core import errors, expose, lifecycle, manager, node, params
+from conpaas.core import errors, expose, lifecycle, node, params, service_parts
 from conpaas.core.https import identity
 from conpaas.core.operations import Operation, OperationKind, Step
 from conpaas.core.states import State
@@ -40,7 +40,7 @@ class MySQLManager(restoring.RestoreCalls, variables.VariableCalls, performance.
 
     operations: ClassVar[tuple[OperationKind, ...]] = (REPAIR, *variables.VariableCalls.operations, *restoring.RestoreCalls.operations)
 
-    def __init__(self, context: manager.ManagerContext) -> None:
+    def __init__(self, context: service_parts.ManagerContext) -> None:
         super().__init__(context)
         self._unwell = self.config.get_float(self.config.main, "MYSQL_UNWELL", _UNWELL, minimum=0.0)
         self._unwell_since: float | None = None
@@ -98,7 +98,7 @@ class MySQLManager(restoring.RestoreCalls, variables.VariableCalls, performance.
 
     def on_add_nodes(self, nodes: list[node.ServiceNode]) -> None:
         with self.guard:
-            ids = set(manager.ids_of(nodes))
+            ids = set(node.ids_of(nodes))
             present = [one for one in self.nodes if one.id not in ids]
             self.cluster.converge(self.cluster.round(tolerated=present), self.nodes, self.note)
             self.memory.shape = members.counts(self.nodes)
@@ -117,7 +117,7 @@ class MySQLManager(restoring.RestoreCalls, variables.VariableCalls, performance.
 
     def on_remove_nodes(self, roles: dict[str, int]) -> list[node.ServiceNode]:
         leaving = self.choose_nodes(roles)
-        gone = set(manager.ids_of(leaving))
+        gone = set(node.ids_of(leaving))
         with self.guard:
             staying = [one for one in self.nodes if one.id not in gone]
             go = self.cluster.round(tolerated=staying)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import ClassVar, Final
 
-from conpaas.core import code_manager, errors, manager
+from conpaas.core import code_manager, errors, service_parts
 from conpaas.core.https import identity
 from conpaas.core.states import State
 from conpaas.services.webservers import spec
@@ -26,7 +26,7 @@ class WebBase(code_manager.CodeManager):
     kind: ClassVar[str] = spec.PHP
     accepts_variables = True
 
-    def __init__(self, context: manager.ManagerContext) -> None:
+    def __init__(self, context: service_parts.ManagerContext) -> None:
         super().__init__(context)
         self.guard = threading.RLock()
         self.memory = state.SiteState(self.settings)

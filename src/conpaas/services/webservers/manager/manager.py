@@ -68,7 +68,7 @@ class WebManager(settings.SettingsCalls):
             if self.operation is None or "fresh" not in self.operation.data:
                 self.memory.forget_proxies()
                 self._remember("fresh", value=True)
-            self.note(f"Bringing code version {self.site.version} to {', '.join(manager.ids_of(nodes))}")
+            self.note(f"Bringing code version {self.site.version} to {', '.join(node.ids_of(nodes))}")
             self.cluster.converge(self.cluster.round(), nodes, self.site)
 
     def on_stop(self) -> list[node.ServiceNode]:
@@ -83,7 +83,7 @@ class WebManager(settings.SettingsCalls):
 
     def on_add_nodes(self, nodes: list[node.ServiceNode]) -> None:
         with self.guard:
-            ids = set(manager.ids_of(nodes))
+            ids = set(node.ids_of(nodes))
             present = [one for one in self.nodes if one.id not in ids]
             kind = self.operation.kind if self.operation is not None else ""
             if self.operation is not None and kind == "add_nodes":
@@ -93,7 +93,7 @@ class WebManager(settings.SettingsCalls):
                 self._inherit_weights(self.heirs)
             else:
                 self._assign(present, nodes)
-            self.note(f"Bringing code version {self.site.version} to {', '.join(manager.ids_of(nodes))}")
+            self.note(f"Bringing code version {self.site.version} to {', '.join(node.ids_of(nodes))}")
             self.cluster.converge(self.cluster.round(tolerated=present), self.nodes, self.site)
 
     def _assign(self, present: Sequence[node.ServiceNode], newcomers: Sequence[node.ServiceNode]) -> None:
@@ -135,11 +135,11 @@ class WebManager(settings.SettingsCalls):
         return errors.InvalidArgument(f"Unknown node from cloud {params.shown(cloud)} with VM identifier {params.shown(vmid)}")
 
     def check_victims(self, nodes: list[node.ServiceNode]) -> None:
-        placement.check_victims(placement.placed(self.nodes), manager.ids_of(nodes))
+        placement.check_victims(placement.placed(self.nodes), node.ids_of(nodes))
 
     def on_remove_nodes(self, roles: dict[str, int]) -> list[node.ServiceNode]:
         leaving = self.choose_nodes(roles)
-        gone = set(manager.ids_of(leaving))
+        gone = set(node.ids_of(leaving))
         with self.guard:
             staying = [one for one in self.nodes if one.id not in gone]
             heirs = set(self.heirs.values())
@@ -163,7 +163,7 @@ class WebManager(settings.SettingsCalls):
         if self.memory.incomplete:
             self.cluster.converge(self.cluster.round(tolerated=staying, lenient=True), staying, self.site, leaving)
         seconds = float(self.site.configuration.setting("drainTime"))
-        self.note(f"Waiting for the requests on {', '.join(manager.ids_of(leaving))} to end")
+        self.note(f"Waiting for the requests on {', '.join(node.ids_of(leaving))} to end")
         busy = self.cluster.retire(leaving, staying, seconds)
         if busy:
             self.note(f"Requests by way of {', '.join(busy)} did not end within {seconds:g} seconds and may be cut off")
