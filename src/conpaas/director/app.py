@@ -47,6 +47,8 @@ MAX_BODY = 4 * 1024 * 1024
 MAX_FORM_PARTS = 200
 PATH_IN_LOG = 200
 """Characters: anybody may ask for a path of any length."""
+ROUTINE = frozenset({"/callback/revoked_certificates"})
+"""What every manager asks all the time: only trouble with it is worth a line in the log."""
 
 PRUNE_INTERVAL = 300.0
 
@@ -130,7 +132,8 @@ def _end(response: flask.Response) -> flask.Response:
     who = flask.g.get("caller", flask.request.remote_addr)
     # The path without its query: queries of classic clients may carry what nobody should read in a log.
     path = flask.request.path[:PATH_IN_LOG]
-    log.info("%s %s by %s: %s in %.0f ms", flask.request.method, path, who, response.status_code, seconds * 1000)
+    level = logging.DEBUG if rule in ROUTINE and response.status_code < 400 else logging.INFO
+    log.log(level, "%s %s by %s: %s in %.0f ms", flask.request.method, path, who, response.status_code, seconds * 1000)
     return response
 
 

@@ -20,7 +20,7 @@ from conpaas.core.state import store
 
 PROGRAM = """
 import pathlib, sys
-from conpaas.core import code, git, manager, params
+from conpaas.core import code, git, params, service_parts
 from conpaas.core.state import store
 root, archive = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 versions = service_parts.ServiceCodes(store.Store(root / "state.db").codes, 1)
