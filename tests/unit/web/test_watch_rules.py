@@ -144,7 +144,7 @@ def test_a_server_beside_the_proxy_is_asked_by_its_socket(tmp_path: pathlib.Path
 
         thread = threading.Thread(target=serve)
         thread.start()
-        assert asyncio.run(watch.ask(beside)) is GOOD
+        assert asyncio.run(watch.ask(beside, 10)) is GOOD
         thread.join()
 
 
