@@ -121,7 +121,7 @@ def test_what_counts_as_an_answer(answer: bytes | None, protocol: watch.Protocol
 
         thread = threading.Thread(target=serve)
         thread.start()
-        assert asyncio.run(watch.ask(target(server.getsockname()[1], protocol), 0.3)) is verdict
+        assert asyncio.run(watch.ask(target(server.getsockname()[1], protocol), 0.3 if answer is None else 10)) is verdict
         done.set()
         thread.join()
 
