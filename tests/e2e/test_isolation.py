@@ -200,7 +200,7 @@ def test_the_owner_may_read_what_the_others_may_not(world: World) -> None:
         for exposed in rpcs(kind):
             if exposed.verb != "GET":
                 continue
-            known = {"agentId": node, "serviceNodeId": node, "operationId": "none", "run": "none", "sid": sid}
+            known = {"agentId": node, "serviceNodeId": node, "operationId": "none", "run": "none", "sid": sid, "method": "get_machines"}
             arguments = {param.name: known[param.name] for param in exposed.params if param.required}
             reply = wire.exchange((world.app.manager, tenants.MANAGER_PORT), world.alice, wire.call("GET", sid, exposed.name, arguments))
             assert reply.status == 200, f"{exposed.name}: {reply}"
