@@ -231,6 +231,9 @@ def test_requests_have_an_id_from_end_to_end(site: Site):
     reply = site.get("/", headers={"X-Request-ID": "abcdef-0123456789"})
     assert json.loads(reply.body)["server"]["HTTP_X_REQUEST_ID"] == reply.headers["x-request-id"] == "abcdef-0123456789"
     assert site.get("/", headers={"X-Request-ID": "a b<script>"}).headers["x-request-id"] != "a b<script>"
+    ids = [site.get("/").headers["x-request-id"] for _ in range(5)]
+    assert len(set(ids)) == 5
+    assert site.get("/", headers={"X-Request-ID": ids[0]}).headers["x-request-id"] == ids[0], "another proxy takes it over"
 
 
 def test_files_can_be_had_in_part_and_only_if_changed(site: Site):

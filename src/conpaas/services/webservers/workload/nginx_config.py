@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import ipaddress
 import pathlib
 import re
@@ -189,10 +190,12 @@ def _proxy(
     host: Host, configuration: spec.ProxyConfig, *, root: pathlib.Path, files_only: bool, groups: Sequence[Group], **values: Any
 ) -> str:
     defaults = {"tls_listens": (), "plain_listens": (), "redirected": (), "tls_suffix": Safe("")}
+    mark = hashlib.blake2s(" ".join(values.get("plain_listens", ())).encode(), digest_size=4).hexdigest()
     return _render(
         "nginx-proxy.conf.j2",
         host=host,
         serial=configuration.serial,
+        mark=mark,
         version=spec.check_version(configuration.code_version),
         site=configuration.site,
         kind="files" if files_only else configuration.site.kind,
