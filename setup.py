@@ -72,6 +72,7 @@ setuptools.setup(
         "mariadb": ["pymysql>=1.1"],
         "test": [
             "pytest>=8.2",
+            "pytest-rerunfailures>=15.0",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.6",
