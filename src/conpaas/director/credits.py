@@ -79,9 +79,14 @@ def grant(session: orm.Session, uid: int, amount: int, now: datetime.datetime) -
 
 
 def adjust(session: orm.Session, uid: int, delta: int, now: datetime.datetime, note: str) -> int:
-    """Add (or with a negative delta take) credits by one entry, never below 0; returns the new balance."""
+    """Add (or with a negative delta take) credits by one entry, never below 0; returns the new balance.
+
+    Hours that began while the user was without credits are not paid with those that come now.
+    """
     _lock_user(session, uid)
     present = balance(session, uid)
+    if delta > 0 and session.scalar(sa.select(models.User.exhausted).where(models.User.uid == uid)) is not None:
+        waive(session, uid, now)
     amount = max(delta, -max(present, 0))
     if amount:
         session.add(models.LedgerEntry(uid=uid, amount=amount, kind=KIND_ADJUST, at=now, note=note[:512]))

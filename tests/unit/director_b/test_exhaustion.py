@@ -83,6 +83,15 @@ def test_nothing_is_charged_meanwhile_and_nothing_afterwards_for_it(ending: Endi
     assert ending.world.application().status == "RUNNING"
 
 
+def test_an_hour_that_began_unseen_meanwhile_is_not_paid_with_new_credits(ending: Ending) -> None:
+    ending.rounds(hours=1, minutes=5)
+    ending.now += datetime.timedelta(hours=2)
+    with ending.world.database.session() as session:
+        assert credits.adjust(session, ending.world.uid, 5, ending.now, "new credits") == 5
+    ending.rounds(minutes=1)
+    assert ending.world.balance() == 5
+
+
 def test_nodes_of_a_manager_that_does_not_answer_go_and_kept_disks_stay(ending: Ending) -> None:
     world = ending.world
     (agent,) = [machine for machine in world.machines() if machine.role == "agent"]
