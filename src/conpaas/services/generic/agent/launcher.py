@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pathlib
 import pwd
@@ -17,9 +18,12 @@ from conpaas.core import errors, file, paths
 from conpaas.services.generic import scripts
 from conpaas.services.generic.agent import membership, runs, versions
 
+_log = logging.getLogger(__name__)
+
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KILL_MARGIN = 10.0
 _QUEUE_INTERVAL = 0.2
+_QUEUE_PATIENCE = 30.0  # seconds between looks at a queue that cannot be worked off, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +76,8 @@ class Launcher:
         self._members = members
         self._notes = notes
         self._settings = settings
-        self._queue_alive = threading.Lock()
+        self._queue = threading.Lock()  # held to begin and to end the watch of the queue, so that none ends while a run is put in
+        self._watched = False
 
     @property
     def log_files(self) -> dict[str, pathlib.Path]:
@@ -214,15 +219,24 @@ class Launcher:
 
     def _work_off_queue(self) -> None:
         """Start queued notify runs, now if nothing stands in the way, else from a thread that ends with the queue."""
-        if self._start_queued() and self._queue_alive.acquire(blocking=False):
-            threading.Thread(target=self._watch_queue, name="queued notify", daemon=True).start()
+        with self._queue:
+            if self._start_queued() and not self._watched:
+                self._watched = True
+                threading.Thread(target=self._watch_queue, name="queued notify", daemon=True).start()
 
     def _watch_queue(self) -> None:
-        try:
-            while self._start_queued():
-                time.sleep(_QUEUE_INTERVAL)
-        finally:
-            self._queue_alive.release()
+        """Look again and again, less often while it fails: what is on the disk stays promised."""
+        pause = _QUEUE_INTERVAL
+        while True:
+            time.sleep(pause)
+            with self._queue:
+                try:
+                    self._watched, pause = self._start_queued(), _QUEUE_INTERVAL
+                except (OSError, errors.ConPaaSError) as error:
+                    self._watched, pause = self.store.exists(), min(2 * pause, _QUEUE_PATIENCE)
+                    _log.warning("the waiting notify.sh could not be started: %s", error)
+                if not self._watched:
+                    return
 
     def _start_queued(self) -> bool:
         """Start the waiting notify run if it may; tells whether one still waits."""

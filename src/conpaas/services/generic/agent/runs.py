@@ -240,6 +240,10 @@ class RunStore:
         self._keep = keep
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def exists(self) -> bool:
+        """Whether the directory of the runs is still there."""
+        return self._root.is_dir()
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold while deciding whether something may start, so that two requests cannot both be the first."""
