@@ -20,6 +20,7 @@ from conpaas.core import (
     callbacker,
     config,
     devices,
+    engine,
     errors,
     health,
     lifecycle,
@@ -70,7 +71,7 @@ class ApplicationManager(application_calls.ApplicationCalls):
         registry: services.Registry = services.registry,
         application: rpc.RpcApplication | None = None,
         pool: workers.Executor | None = None,
-        undo_delay: float = ops.UNDO_DELAY,
+        undo_delay: float = engine.UNDO_DELAY,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -96,7 +97,7 @@ class ApplicationManager(application_calls.ApplicationCalls):
         self._guard = threading.RLock()
         self._turns: dict[int, threading.RLock] = {}
         self._owners: dict[str, object] = self._make_owners(wall_clock)
-        self.engine = ops.OperationEngine(
+        self.engine = engine.OperationEngine(
             self.store.operations,
             kind_of=self._kind_of,
             owner_of=self._owner_of,

@@ -13,6 +13,7 @@ from typing import Any
 
 from conpaas.core import callbacker, errors, expose, health, lifecycle, manager, migration, node, params, services, states, volumes
 from conpaas.core import operations as ops
+from conpaas.core.engine import OperationEngine
 from conpaas.core.https import identity
 from conpaas.core.state import records, store
 
@@ -34,7 +35,7 @@ class ApplicationCalls(manager.BaseManager, abc.ABC):
 
     store: store.Store
     registry: services.Registry
-    engine: ops.OperationEngine
+    engine: OperationEngine
     callbacker: callbacker.Callbacker
     health: health.HealthMonitor
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from conpaas.core import agents, callbacker, config, errors, lifecycle, manager, migration, node, operations, states, workers
+from conpaas.core.engine import OperationEngine
 from conpaas.core.state import store
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Host(Protocol):
     """What the monitor needs of the application manager."""
 
     store: store.Store
-    engine: operations.OperationEngine
+    engine: OperationEngine
     callbacker: callbacker.Callbacker
     agents: agents.AgentCaller
 

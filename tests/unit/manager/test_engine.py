@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from conpaas.core import engine as engines
 from conpaas.core import errors, faults, operations, workers
 from conpaas.core.operations import Operation, OperationKind, OperationStatus, Step, StepStatus
 from conpaas.testing import simulation
@@ -79,11 +80,9 @@ class Bench:
         self.kind = OperationKind("kind", steps, allowed=("RUNNING",))
         self.engine = self.make()
 
-    def make(self, **options: Any) -> operations.OperationEngine:
+    def make(self, **options: Any) -> engines.OperationEngine:
         settings: dict[str, Any] = {"pool": self.pool, "undo_delay": 0.0, **options}
-        return operations.OperationEngine(
-            self.store, kind_of=operations.kinds_by_name({"kind": self.kind}), owner_of=lambda op: self, **settings
-        )
+        return engines.OperationEngine(self.store, kind_of=engines.kinds_by_name({"kind": self.kind}), owner_of=lambda op: self, **settings)
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith(("do_", "undo_")):
@@ -121,7 +120,7 @@ def test_an_undo_is_tried_a_bounded_number_of_times() -> None:
     bench = Bench(fails={"do_b", "undo_b"})
     op = bench.run()
     assert (op.status, op.error) == (OperationStatus.FAILED, "do_b failed ('b' could not be undone: undo_b failed)")
-    assert bench.did.count("undo_b") == operations.UNDO_ATTEMPTS
+    assert bench.did.count("undo_b") == engines.UNDO_ATTEMPTS
     assert "undo_a" not in bench.did
 
 
@@ -230,6 +229,7 @@ def test_a_full_disk_only_delays_the_outcome(monkeypatch: pytest.MonkeyPatch) ->
 
 PROGRAM = """
 import pathlib, sys
+from conpaas.core import engine as engines
 from conpaas.core import operations
 from conpaas.core.state import store
 where = pathlib.Path(sys.argv[1])
@@ -238,7 +238,7 @@ def undo(op): (where / "made").unlink(missing_ok=True)
 def fail(op): raise SystemError("no")
 kind = operations.OperationKind("make", (operations.Step("do", do, undo), operations.Step("fail", fail)), transient="ADAPTING")
 opened = store.Store(where / "state.db")
-engine = operations.OperationEngine(opened.operations, kind_of=operations.kinds_by_name({"make": kind}), undo_delay=0.0)
+engine = engines.OperationEngine(opened.operations, kind_of=engines.kinds_by_name({"make": kind}), undo_delay=0.0)
 begun = engine.resume() or [engine.submit(kind, 0)]
 op = engine.wait(begun[0].id)
 print(op.status, opened.services.get(0).state, (where / "made").exists())

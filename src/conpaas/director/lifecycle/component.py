@@ -12,9 +12,9 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from conpaas.core import errors, operations
+from conpaas.core import engine, errors
 from conpaas.core.clouds import factory
-from conpaas.core.operations import OperationKind, OperationStatus
+from conpaas.core.operations import Operation, OperationKind, OperationStatus
 from conpaas.director import ca, code_tarball, context, credits, inventory, managers, models, opstore, quotas, runtime, sweeper
 from conpaas.director.lifecycle import applications, exhaustion, nodes, services, volumes
 from conpaas.director.lifecycle import parts as lifecycle_parts
@@ -76,13 +76,13 @@ class Lifecycle:
         self._owners[deploy.DEPLOY.name] = self.deployments
         self._owners |= {nodes.CREATE.name: self.nodes, nodes.REMOVE.name: self.nodes, services.REMOVE.name: self.services}
         options = {"size": workers, "heartbeat_interval": opstore.HEARTBEAT_SECONDS, **engine_options}
-        self.engine = operations.OperationEngine(
-            store, kind_of=operations.kinds_by_name(KINDS), owner_of=lambda op: self._owners[op.kind], component="director", **options
+        self.engine = engine.OperationEngine(
+            store, kind_of=engine.kinds_by_name(KINDS), owner_of=lambda op: self._owners[op.kind], component="director", **options
         )
 
     # Applications
 
-    def start(self, aid: int, cloud: str, requester: str) -> operations.Operation:
+    def start(self, aid: int, cloud: str, requester: str) -> Operation:
         """Begin to start an application. Raises the classic refusals: already started, insufficient credits, unknown cloud."""
         self.parts.cloud(cloud)
         with self.parts.database.session() as session:
@@ -101,7 +101,7 @@ class Lifecycle:
         except errors.WrongState as error:
             raise errors.WrongState("Application already started") from error
 
-    def deploy(self, aid: int, cloud: str, wanted: Sequence[schema.Service], requester: str) -> operations.Operation:
+    def deploy(self, aid: int, cloud: str, wanted: Sequence[schema.Service], requester: str) -> Operation:
         """Begin to give an application that was never started its manager and these services."""
         args = {"cloud": cloud, "services": [service.to_dict() for service in wanted]}
         return self.engine.submit(deploy.DEPLOY, aid, args, requester)
@@ -137,7 +137,7 @@ class Lifecycle:
             _log.info("stopping application %s: its owner has no credits left", aid)
             self.stop(aid, "credits")
 
-    def history(self, aid: int, limit: int) -> list[operations.Operation]:
+    def history(self, aid: int, limit: int) -> list[Operation]:
         """The operations of an application, newest first."""
         return self.store.list(aid, limit)
 
@@ -159,11 +159,11 @@ class Lifecycle:
             raise errors.InvalidArgument(f"The request key '{key}' was used for {known.kind} already.")
         return op_id
 
-    def known(self, aid: int, key: str) -> operations.Operation | None:
+    def known(self, aid: int, key: str) -> Operation | None:
         """The operation that a request key stands for, if there is one."""
         return self._find(nodes.operation_id(aid, key))
 
-    def _find(self, op_id: str) -> operations.Operation | None:
+    def _find(self, op_id: str) -> Operation | None:
         try:
             return self.store.get(op_id)
         except errors.NotFound:
@@ -181,7 +181,7 @@ class Lifecycle:
             raise errors.OperationFailed(op.error or f"The operation {op.kind} failed.")
         return op.data.get("result", {})
 
-    def _hold(self, op_id: str, wait: float) -> operations.Operation | None:
+    def _hold(self, op_id: str, wait: float) -> Operation | None:
         if wait > LONGEST_HOLD:  # somebody who can't ask again
             return self.finished(op_id, wait)
         if not self._holds.acquire(blocking=False):
@@ -191,7 +191,7 @@ class Lifecycle:
         finally:
             self._holds.release()
 
-    def finished(self, op_id: str, wait: float) -> operations.Operation | None:
+    def finished(self, op_id: str, wait: float) -> Operation | None:
         """An operation once it has ended, whichever process runs it; None when it has not within `wait` seconds."""
         deadline = time.monotonic() + wait
         while True:
