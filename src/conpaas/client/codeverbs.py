@@ -11,17 +11,9 @@ from conpaas.core import errors
 
 def register(group: verbs.VerbTable, enable: str) -> None:
     """Add the verbs; `enable` is the manager's method that activates a version."""
+    _register_transfers(group)
     _register_keys(group)
     code = group.argument("code_version")
-
-    @group.verb("upload_code", group.argument("filename"), group.option("--description", default="", help="A remark kept with it."))
-    def upload_code(service: handles.Handle, filename: str, description: str) -> None:
-        """Upload an archive with code (- is standard input); prints the id of the new version."""
-        if filename != handles.STANDARD_STREAM and not _readable(filename):
-            service.fail(f"Cannot upload code: filename '{filename}' not found or access is denied")
-        fields: dict[str, Any] = {"description": description} if description else {}
-        reply = replies.mapping(service.upload("upload_code_version", {"code": filename}, **fields), "a code version")
-        service.show(f"Code version '{reply.get('codeVersionId')}' uploaded.", reply)
 
     @group.verb("list_codes")
     def list_codes(service: handles.Handle) -> None:
@@ -40,18 +32,6 @@ def register(group: verbs.VerbTable, enable: str) -> None:
         data = [row | {"current": version.current} for row, version in zip(rows, versions, strict=True)]
         service.table(columns, rows, "No existing code versions.", data)
 
-    version = group.option("--version", "-v", help="The code version; the active one by default.")
-    to = group.option("--to", kind="output", help="The file to write (- is standard output) instead of the stored name.")
-
-    @group.verb("download_code", version, to)
-    def download_code(service: handles.Handle, version: str | None, to: str | None) -> None:
-        """Download a code version into the current directory, under the name it was uploaded with."""
-        chosen = _chosen(service, version)
-        target = to or handles.safe_name(chosen.filename, chosen.id)
-        service.download("download_code_version", target, codeVersionId=chosen.id)
-        if target != handles.STANDARD_STREAM:
-            service.show(f"File '{target}' written.", {"file": target, "codeVersionId": chosen.id})
-
     @group.verb("delete_code", code, destructive="Delete this code version?")
     def delete_code(service: handles.Handle, code_version: str) -> None:
         """Delete a code version that is not active."""
@@ -66,6 +46,29 @@ def register(group: verbs.VerbTable, enable: str) -> None:
             lambda: service.post(enable, codeVersionId=code_version),
             until=("RUNNING", "INIT", "STOPPED"),
         )
+
+
+def _register_transfers(group: verbs.VerbTable) -> None:
+    @group.verb("upload_code", group.argument("filename"), group.option("--description", default="", help="A remark kept with it."))
+    def upload_code(service: handles.Handle, filename: str, description: str) -> None:
+        """Upload an archive with code (- is standard input); prints the id of the new version."""
+        if filename != handles.STANDARD_STREAM and not _readable(filename):
+            service.fail(f"Cannot upload code: filename '{filename}' not found or access is denied")
+        fields: dict[str, Any] = {"description": description} if description else {}
+        reply = replies.mapping(service.upload("upload_code_version", {"code": filename}, **fields), "a code version")
+        service.show(f"Code version '{reply.get('codeVersionId')}' uploaded.", reply)
+
+    version = group.option("--version", "-v", help="The code version; the active one by default.")
+    to = group.option("--to", kind="output", help="The file to write (- is standard output) instead of the stored name.")
+
+    @group.verb("download_code", version, to)
+    def download_code(service: handles.Handle, version: str | None, to: str | None) -> None:
+        """Download a code version into the current directory, under the name it was uploaded with."""
+        chosen = _chosen(service, version)
+        target = to or handles.safe_name(chosen.filename, chosen.id)
+        service.download("download_code_version", target, codeVersionId=chosen.id)
+        if target != handles.STANDARD_STREAM:
+            service.show(f"File '{target}' written.", {"file": target, "codeVersionId": chosen.id})
 
 
 def _register_keys(group: verbs.VerbTable) -> None:
