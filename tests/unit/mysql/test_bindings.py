@@ -179,6 +179,26 @@ class TestFollowing:
         made.pass_time(120)
         assert made.variables["MYSQL_HOST"] in {one.ip for one in made.nodes} - {gone.ip}
 
+    def test_a_second_change_of_address_is_followed_as_soon_as_the_first(self, made: Bound) -> None:
+        made.call("bind", service=PHP)
+        made.add_nodes({"glb": 1})
+        made.pass_time(10)
+        (lost,) = [one for one in made.nodes if one.role == "glb"]
+        assert made.variables["MYSQL_HOST"] == lost.ip
+        made.kill_node(lost)
+        made.pass_time(120)
+        (heir,) = [one for one in made.nodes if one.role == "glb"]
+        assert (made.variables["MYSQL_HOST"], heir.ip != lost.ip) == (heir.ip, True)
+
+    def test_variables_that_were_undone_are_not_tried_all_the_time(self, made: Bound) -> None:
+        made.php.finishes = False
+        made.call("bind", service=PHP)
+        for _ in range(3):
+            if not made.php.idle:
+                made.php.finish(done=False)
+            made.pass_time(20)
+        assert made.php.taken == 2
+
     def test_an_account_that_could_not_be_made_is_made_later(self, made: Bound) -> None:
         made.world.refuse["create_user"] = 1
         with pytest.raises(errors.ConPaaSError, match="by order"):

@@ -23,7 +23,9 @@ from conpaas.services.mysql.manager import moving
 _BINDINGS: Final = "bindings"
 _PREFIX: Final = re.compile(r"[A-Z][A-Z0-9_]{0,31}\Z")
 _REST: Final = 300.0
-"""Seconds until a service that did not take its variables is given them again."""
+"""Seconds until a service that did not take its variables is given the same ones again."""
+_SHORT_REST: Final = 10.0
+"""Seconds until an account that could not be made is tried again."""
 _SERVICE = params.Param("service", params.Integer(minimum=1), help="The id of another service of the application.")
 _BINDING = (
     _SERVICE,
@@ -49,7 +51,8 @@ class BindingCalls(moving.DumpCalls):
 
     def __init__(self, context: service_parts.ManagerContext) -> None:
         super().__init__(context)
-        self._refused_until: dict[int, float] = {}
+        self._tried: dict[int, tuple[dict[str, str], float]] = {}
+        """By service: the variables it was given last, and until when the same ones are not offered again."""
 
     @property
     def _source(self) -> str:
@@ -172,7 +175,7 @@ class BindingCalls(moving.DumpCalls):
                 if peer.variables_from(self._source) != wanted:
                     told = peer.take_variables(self._source, wanted, caller)
             except errors.ConPaaSError as error:
-                self._refused_until[one.service] = time.monotonic() + (0.0 if isinstance(error, errors.WrongState) else _REST)
+                self._put_off(one, wanted, 0.0 if isinstance(error, errors.WrongState) else _REST)
                 self.log.warning("service %d does not take its variables now: %s", one.service, error)
                 return {"pending": str(error)}
         if one.leaving and peer is not None and (told or not peer.idle):
@@ -186,19 +189,28 @@ class BindingCalls(moving.DumpCalls):
 
     def tend_bindings(self) -> None:
         """Give services what they should have and have not."""
-        now = time.monotonic()
         for one in self.bindings():
             peer = self.peers(one.service)
-            settled = peer is not None and not one.leaving and peer.variables_from(self._source) == self._variables(one)
-            if settled or now < self._refused_until.get(one.service, 0.0) or (peer is not None and not peer.idle):
+            wanted = self._variables(one)
+            settled = peer is not None and not one.leaving and peer.variables_from(self._source) == wanted
+            if settled or self._is_put_off(one, wanted) or (peer is not None and not peer.idle):
                 continue
-            self._refused_until[one.service] = now + _REST
+            self._put_off(one, wanted, _REST)
             try:
                 if peer is not None and not one.leaving:
                     self._provide(one)
                 self._give(one, "housekeeping")
             except errors.ConPaaSError as error:
+                self._put_off(one, wanted, _SHORT_REST)
                 self.log.warning("the account of service %d cannot be seen to now: %s", one.service, error)
+
+    def _put_off(self, one: Binding, wanted: dict[str, str], seconds: float) -> None:
+        """Offer these variables again only after this time; others at once."""
+        self._tried[one.service] = (wanted, time.monotonic() + seconds)
+
+    def _is_put_off(self, one: Binding, wanted: dict[str, str]) -> bool:
+        tried, until = self._tried.get(one.service, ({}, 0.0))
+        return tried == wanted and time.monotonic() < until
 
     def renew_bindings(self) -> None:
         """Have the accounts of bindings in data that came from elsewhere."""
