@@ -182,7 +182,7 @@ class Connection(cheroot_server.HTTPConnection):
                 return self._serve()
             return True
         except (streams.PeerGone, OSError, cheroot_errors.FatalSSLAlert) as error:
-            log.debug("%s is gone: %s", self.remote_addr, error)
+            log.debug("%s is gone: %r", self.remote_addr, error)
         except errors.Forbidden as error:
             log.info("refused %s: %s", self.remote_addr, error)
         except BaseException:
