@@ -103,6 +103,11 @@ class Service:
         """How many nodes; one with two roles is one."""
         return len({node.id for node in self.nodes})
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of its nodes, each once."""
+        return tuple(dict.fromkeys(node.ip for node in self.nodes if node.ip))
+
 
 @dataclasses.dataclass(frozen=True)
 class Seen:

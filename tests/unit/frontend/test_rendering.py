@@ -101,6 +101,12 @@ def test_a_page_that_lists_much_stays_small() -> None:
     assert sum((rendering.STATIC / name).stat().st_size for name in everywhere) < 60_000
 
 
+def test_a_node_with_several_roles_has_its_address_shown_once() -> None:
+    nodes = tuple(replies.Node(id="one", role=role, ip="10.0.0.7", cloud="default") for role in ("proxy", "web", "backend"))
+    seen = reading.Seen(seen_with("a name").application, services=(reading.Service(1, "site", "php", "RUNNING", nodes),))
+    assert application.Topic(1, 3, rendering.Renderer("", {})).parts(seen)["app-services"].count("10.0.0.7") == 1
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0 B"), (1023, "1023 B"), (1024, "1 KB"), (1536, "1.5 KB"), (5 * 1024**3, "5 GB"), (2 * 1024**4, "2 TB"), (None, "–"), ("x", "–")],
