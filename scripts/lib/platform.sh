@@ -28,7 +28,7 @@ supervisor_pid() { # prints the process id of the runsvdir of this state directo
     local pid argv
     pid=$(cat "$STATE/runsvdir.pid" 2>/dev/null) && [ -n "$pid" ] || return 1
     mapfile -d '' -t argv 2>/dev/null <"/proc/$pid/cmdline" || return 1
-    [ "${argv[0]##*/} ${argv[1]:-}" = "runsvdir $STATE/service" ] || return 1
+    [ ${#argv[@]} -gt 1 ] && [ "${argv[0]##*/} ${argv[1]}" = "runsvdir $STATE/service" ] || return 1
     printf '%s' "$pid"
 }
 
