@@ -133,6 +133,11 @@ class Seen:
         return _has_manager(self.application)
 
     @property
+    def lost(self) -> bool:
+        """Whether what the manager knows cannot be had: it is silent, or gone for good."""
+        return bool(self.manager_trouble) or _has_lost_manager(self.application)
+
+    @property
     def per_hour(self) -> int:
         """Credits for each hour: one for each machine."""
         return len(self.machines)
@@ -163,6 +168,10 @@ def _has_manager(application: replies.Application) -> bool:
     return application.manager is not None and application.status in ("RUNNING", "ADAPTING")
 
 
+def _has_lost_manager(application: replies.Application) -> bool:
+    return application.manager is not None and application.status == "ERROR"
+
+
 def read(way: upstream.Upstream, aid: int, before: Seen | None = None) -> Seen:
     """The application now. Raises NotFound, and Unreachable when the Director does not answer; a silent manager is told in the result."""
     rounds = before.rounds + 1 if before else 0
@@ -191,16 +200,17 @@ def _details(
     declared = way.director.services(application.aid)
     services: tuple[Service, ...] = ()
     volumes: tuple[replies.Volume, ...] = ()
+    lost = bool(trouble) or _has_lost_manager(application)
     if manager is not None:
         known = {node.id: node for service in (before.services if before else ()) for node in service.nodes}
         states = replies.mapping(info.get("states") or {}, "the states of an application")
         services = tuple(_service(manager, one, str(states.get(str(one.sid), "INIT")), known) for one in declared)
         volumes = tuple(manager.volumes())
-    elif before is not None and trouble:
+    elif before is not None and lost:
         services = tuple(dataclasses.replace(service, state="UNREACHABLE") for service in before.services)
         volumes = before.volumes
     else:
-        services = tuple(Service(one.sid, one.name, one.type, "UNREACHABLE" if trouble else "INIT") for one in declared)
+        services = tuple(Service(one.sid, one.name, one.type, "UNREACHABLE" if lost else "INIT") for one in declared)
     return Seen(
         application=application,
         services=services,

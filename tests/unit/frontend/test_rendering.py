@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import html.parser
+from unittest import mock
 
 import pytest
 
@@ -105,6 +106,19 @@ def test_a_node_with_several_roles_has_its_address_shown_once() -> None:
     nodes = tuple(replies.Node(id="one", role=role, ip="10.0.0.7", cloud="default") for role in ("proxy", "web", "backend"))
     seen = reading.Seen(seen_with("a name").application, services=(reading.Service(1, "site", "php", "RUNNING", nodes),))
     assert application.Topic(1, 3, rendering.Renderer("", {})).parts(seen)["app-services"].count("10.0.0.7") == 1
+
+
+def test_an_application_whose_manager_is_lost_does_not_say_that_nothing_was_started() -> None:
+    lost = replies.Application(3, "a name", "ERROR", "10.0.0.1", 443, "default", "The cloud has lost the application's manager.")
+    way = mock.Mock()
+    way.application.return_value = lost
+    way.director.services.return_value = [replies.Service(1, "db", "mysql", lost.aid)]
+    way.director.resources.return_value = []
+    way.director.get.return_value = []
+    parts = application.Topic(1, 3, rendering.Renderer("", {})).parts(reading.read(way, lost.aid))
+    assert "Unreachable" in parts["app-services"]
+    assert "Start" not in parts["app-services"]
+    assert "cannot be asked" in parts["app-volumes"]
 
 
 @pytest.mark.parametrize(
