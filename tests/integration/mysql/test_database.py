@@ -198,6 +198,13 @@ def test_members_talk_in_secret_and_only_among_themselves(node: machine.Machine)
         raise OSError
 
 
+def test_sessions_over_the_socket_do_not_pay_for_encryption(node: machine.Machine):
+    node.start([node], bootstrap=True)
+    node.synced(1)
+    assert node.sql("SHOW VARIABLES LIKE 'have_ssl'") == [("have_ssl", "YES")]
+    assert node.sql("SHOW SESSION STATUS LIKE 'Ssl_cipher'") == [("Ssl_cipher", "")]
+
+
 def test_the_state_comes_in_time_from_a_frozen_server(node: machine.Machine):
     assert node.state["daemon"] == "ABSENT"
     node.start([node], bootstrap=True)
