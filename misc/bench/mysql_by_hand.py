@@ -1,6 +1,7 @@
 """What a careful person would set up by hand, to compare the mysql service with: one MariaDB server, or a Galera cluster behind HAProxy.
 
-Durability, character set, binary log, encryption among members and the kind of disk are those of the service.
+Durability, character set, binary log, encryption (offered to clients, used among members) and the kind of disk are those of the service,
+and so is the user, who has no rights on the server as a whole.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ defaults
 listen mysql
     bind {address}:3306
 """
+_CERTIFIED = {"ca": "ca.pem", "cert": "certificate.pem", "key": "key.pem"}
 START_TIMEOUT = 60.0
 """Seconds; the second and third member get all data first."""
 _DISK_MB = 1024
@@ -55,11 +57,16 @@ _DISK_MB = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where clients connect, and the processes that work for them."""
+    """Where clients connect, and the processes that work for them: those of the servers, and of the load balancer if there is one."""
 
     host: str
     port: int
-    processes: tuple[int, ...]
+    servers: tuple[int, ...]
+    balancers: tuple[int, ...] = ()
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        return self.servers + self.balancers
 
 
 @contextlib.contextmanager
@@ -101,13 +108,15 @@ def server(
             **{"datadir": f"{store}/data", "socket": f"{directory}/s", "pid_file": f"{directory}/pid"},
             **{"log_error": f"{directory}/log", "bind_address": address},
         }
+        _certify(directory)
+        own |= {f"ssl_{name}": f"{directory}/{path}" for name, path in _CERTIFIED.items()}
         configuration = directory / "my.cnf"
         lines = [f"{name} = {value}" for name, value in {**own, **SERVER, **options}.items() if value is not None]
         configuration.write_text("\n".join(["[mariadbd]", *lines]) + "\n")
         given = [f"--defaults-file={configuration}", f"--user={user}"]
         _run("mariadb-install-db", *given, "--skip-test-db")
-        running = stack.enter_context(_ended(subprocess.Popen(["/usr/sbin/mariadbd", *given, *arguments])))
-        grant = f"CREATE USER IF NOT EXISTS mysqldb IDENTIFIED BY '{password}'; GRANT ALL ON *.* TO mysqldb"
+        running = stack.enter_context(_running("/usr/sbin/mariadbd", *given, *arguments))
+        grant = f"CREATE USER IF NOT EXISTS mysqldb IDENTIFIED BY '{password}'; GRANT ALL ON sbtest.* TO mysqldb"
         deadline = time.monotonic() + START_TIMEOUT
         while subprocess.run(["mariadb", f"--socket={directory}/s", "-e", grant], capture_output=True, check=False).returncode != 0:
             if time.monotonic() > deadline or running.poll() is not None:
@@ -132,8 +141,7 @@ def cluster(
     secured = ""
     if tls:
         _certify(directory)
-        names = {"socket.ssl_ca": "ca.pem", "socket.ssl_cert": "certificate.pem", "socket.ssl_key": "key.pem"}
-        secured = "".join(f";{name}={directory}/{path}" for name, path in names.items()) + ";socket.ssl=yes"
+        secured = "".join(f";socket.ssl_{name}={directory}/{path}" for name, path in _CERTIFIED.items()) + ";socket.ssl=yes"
     with contextlib.ExitStack() as stack:
         places = []
         for number, address in enumerate(addresses):
@@ -156,12 +164,14 @@ def balancer(directory: pathlib.Path, address: str, places: Sequence[Place]) -> 
     configuration = directory / "haproxy.cfg"
     lines = [f"    server m{number} {one.host}:{one.port} check{' backup' if number else ''}" for number, one in enumerate(places)]
     configuration.write_text(BALANCER.format(address=address) + "\n".join(lines) + "\n")
-    with _ended(subprocess.Popen(["/usr/sbin/haproxy", "-f", str(configuration)])) as running:
-        yield Place(address, 3306, (running.pid, *(pid for one in places for pid in one.processes)))
+    with _running("/usr/sbin/haproxy", "-f", str(configuration)) as running:
+        yield Place(address, 3306, tuple(pid for one in places for pid in one.servers), (running.pid,))
 
 
 @contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _running(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon in a session of its own, as a supervisor starts it: the kernel shares out cores by sessions."""
+    process = subprocess.Popen(words, start_new_session=True)
     try:
         yield process
     finally:
@@ -170,7 +180,7 @@ def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]
 
 
 def _certify(directory: pathlib.Path) -> None:
-    """A CA, and a certificate for all members."""
+    """A CA, and a certificate."""
     new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     ca, key = directory / "ca.pem", directory / "ca-key.pem"
     _run(*new, "-subj", "/CN=by hand", "-keyout", str(key), "-out", str(ca))

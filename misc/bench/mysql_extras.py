@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 import mysql_by_hand
 import mysql_load
 from figure import Figure
+from placement import Placement
 
 ALONE: Mapping[str, tuple[Mapping[str, str | None], bool]] = {
     "a bare server": ({}, True),
@@ -62,12 +63,13 @@ def _cluster(directory: pathlib.Path, network: str, number: int, size: int, name
     tls, provider, options = CLUSTERS[name]
     addresses = [f"{network}.{number * 10 + one + 1}" for one in range(size)]
     with mysql_by_hand.cluster(directory, addresses, mysql_load.PASSWORD, tls=tls, provider=provider, options=options) as members:
-        yield mysql_by_hand.Place(members[0].host, 3306, tuple(pid for one in members for pid in one.processes))
+        yield mysql_by_hand.Place(members[0].host, 3306, tuple(pid for one in members for pid in one.servers))
 
 
 def _told(what: str, places: Mapping[str, mysql_by_hand.Place], quick: bool) -> list[Figure]:
     """Each place beside the first one."""
-    runs = mysql_load.compare(places, tuple(places), *((1, 3) if quick else (3, 4)))
+    mysql_load.fill(places.values())
+    runs = mysql_load.compare(places, Placement.OWN, *((2, 2) if quick else (4, 3)))
     first, *_ = places
     figures = []
     for test in (mysql_load.READS, mysql_load.WRITES):
