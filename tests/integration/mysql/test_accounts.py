@@ -12,11 +12,11 @@ import pymysql
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support import mariadb
+from tests.support import mariadb, nodes
 
 from conpaas.core import errors
 from conpaas.services.mysql import names, variables
-from conpaas.services.mysql.agent import accounts, figures
+from conpaas.services.mysql.agent import accounts, figures, statement_time
 from conpaas.services.mysql.workload import sql
 
 PASSWORD = "correct horse"
@@ -278,26 +278,67 @@ def test_what_the_server_refuses_is_a_sentence(subject: accounts.Accounts) -> No
         subject.set_variables({"collation_server": "utf8mb4_nope"})
 
 
-def test_figures_of_a_real_server(server: mariadb.Server) -> None:
-    looked = figures.Figures(server.socket)
+def test_figures_of_a_real_server(server: mariadb.Server, tmp_path: pathlib.Path) -> None:
+    looked = figures.Figures(server.socket, tmp_path / "mariadb.cnf")
     first = looked.get()
     assert first["values"]["uptime"] >= 0
     assert first["max_connections"] == 151
-    server.run("SET GLOBAL userstat = 1, slow_query_log = 1, long_query_time = 0.01")
+    assert first["latency"] is None
+    server.run("SET GLOBAL slow_query_log = 1, long_query_time = 0.01")
     try:
         for _ in range(3):
             server.run("SELECT SLEEP(0.02)")
         second = looked.get()
         assert second["rates"]["queries"] > 0
         assert second["rates"]["slow_queries"] > 0
-        assert second["latency"] is not None
+        assert second["latency"] > 1
         assert int(second["classic"]["select"]) > int(first["classic"]["select"])
         slow = looked.slow_log(None, 10_000)
         assert slow["on"] is True
         assert "SELECT SLEEP(0.02)" in slow["log"]
         assert slow["size"] == slow["offset"]
     finally:
+        looked.close()
         server.run("SET GLOBAL userstat = 0, slow_query_log = 0, long_query_time = 10")
+
+
+def userstat(server: mariadb.Server) -> bool:
+    return server.run("SELECT @@GLOBAL.userstat") == [(1,)]
+
+
+def test_time_is_counted_only_while_somebody_looks(server: mariadb.Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statement_time, "COUNTED", 0.2)
+    looked = figures.Figures(server.socket, tmp_path / "mariadb.cnf")
+    try:
+        assert not userstat(server)
+        assert looked.get()["latency"] is None
+        server.run("SELECT SLEEP(0.05)")
+        nodes.until(lambda: not userstat(server), "the server counts no longer")
+        assert looked.get()["latency"] > 0.1, "what was counted last is still told"
+        assert userstat(server)
+    finally:
+        looked.close()
+        server.run("SET GLOBAL userstat = 0")
+
+
+@pytest.mark.parametrize("chosen", ["ON", "OFF"])
+def test_who_chose_whether_time_is_counted_has_it_so(
+    server: mariadb.Server, tmp_path: pathlib.Path, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statement_time, "COUNTED", 0.0)
+    configuration = tmp_path / "mariadb.cnf"
+    looked = figures.Figures(server.socket, configuration)
+    try:
+        looked.get()
+        nodes.until(lambda: not userstat(server), "the server counts no longer")
+        configuration.write_text(f"[mariadbd]\nuserstat = {chosen}\n")
+        server.run(f"SET GLOBAL userstat = {chosen}")
+        assert (looked.get()["latency"] is None) == (chosen == "OFF")
+        assert looked._time._end is None
+        assert userstat(server) == (chosen == "ON")
+    finally:
+        looked.close()
+        server.run("SET GLOBAL userstat = 0")
 
 
 def test_our_own_user_needs_no_password(server: mariadb.Server) -> None:

@@ -30,6 +30,7 @@ class MySQLAgent(backup_calls.BackupCalls, balancer_calls.BalancerCalls, sql_cal
     def close(self) -> None:
         self._database.close()
         self._balancer.close()
+        self._figures.close()
 
     def log_files(self) -> dict[str, pathlib.Path]:
         return super().log_files() | self._database.log_files() | self._balancer.log_files()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import pathlib
 import threading
 import time
@@ -13,6 +12,8 @@ from typing import Any, Final
 import pymysql
 
 from conpaas.core import errors, log_window
+from conpaas.services.mysql.agent import statement_time
+from conpaas.services.mysql.agent.statement_time import Sample
 from conpaas.services.mysql.workload import sql
 
 _TIMEOUT: Final = 5.0
@@ -72,38 +73,32 @@ CLASSIC: Final[Mapping[str, str]] = {
 _OTHERS: Final = ("Innodb_buffer_pool_read_requests", "wsrep_flow_control_paused_ns", "wsrep_flow_control_sent", "Busy_time")
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """The counters at one moment (monotonic seconds)."""
-
-    when: float
-    status: Mapping[str, str]
-
-    def number(self, name: str) -> float:
-        try:
-            return float(self.status.get(name, 0))
-        except ValueError:
-            return 0.0
-
-
 class Figures:
-    """Looks at one server. Thread-safe."""
+    """Looks at one server with this configuration. Thread-safe."""
 
-    def __init__(self, socket: pathlib.Path, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, socket: pathlib.Path, configuration: pathlib.Path, now: Callable[[], float] = time.monotonic) -> None:
         self._socket = socket
         self._now = now
+        self._time = statement_time.StatementTime(socket, configuration, now)
         self._lock = threading.Lock()
         self._samples: list[Sample] = []
 
     def get(self) -> dict[str, Any]:
-        """`rates` (growth a second), `values` (now), `ratios` (0 to 1), `latency` (ms a statement, null if the server does not count time),
+        """`rates` (growth a second), `values` (now), `ratios` (0 to 1), `latency` (ms a statement, null while that is not known),
         `seconds` that rates are over, and `classic` counters."""
         with self._session() as cursor:
             sample = Sample(self._now(), _status(cursor))
             cursor.execute("SELECT @@GLOBAL.max_connections, @@GLOBAL.userstat")
-            limit, timed = cursor.fetchone() or (0, 0)
-        before = self._before(sample)
-        return {**summary(before, sample, timed=bool(timed)), "max_connections": int(limit)}
+            limit, counted = cursor.fetchone() or (0, 0)
+            before = self._before(sample)
+            if before is None:
+                before = Sample(sample.when - sample.number("Uptime"), {})
+            latency = self._time.look(cursor, before, sample, counted=bool(counted))
+        return {**summary(before, sample), "latency": latency, "max_connections": int(limit)}
+
+    def close(self) -> None:
+        """Look no more."""
+        self._time.close()
 
     def slow_log(self, offset: int | None, limit: int) -> dict[str, Any]:
         """A window on the log of slow statements, and whether it is written."""
@@ -139,17 +134,14 @@ class Figures:
                 raise sql.failure(error) from error
 
 
-def summary(before: Sample | None, now: Sample, *, timed: bool) -> dict[str, Any]:
-    """What two samples tell; without an earlier one, rates are over the life of the server."""
-    if before is None:
-        before = Sample(now.when - now.number("Uptime"), {})
+def summary(before: Sample, now: Sample) -> dict[str, Any]:
+    """What two samples tell."""
     seconds = max(now.when - before.when, 0.001)
 
     def grown(name: str) -> float:
         return max(now.number(name) - before.number(name), 0.0)
 
     requests, paused = grown("Innodb_buffer_pool_read_requests"), grown("wsrep_flow_control_paused_ns") / 1e9
-    busy, statements = grown("Busy_time"), grown("Questions")
     return {
         "seconds": round(seconds, 3),
         "rates": {name: round(grown(counter) / seconds, 3) for name, counter in RATES.items()},
@@ -158,7 +150,6 @@ def summary(before: Sample | None, now: Sample, *, timed: bool) -> dict[str, Any
             "pool_hits": round(1 - min(grown("Innodb_buffer_pool_reads") / requests, 1), 6) if requests else 1.0,
             "flow_control_paused": round(min(paused / seconds, 1), 6),
         },
-        "latency": round(1000 * busy / statements, 3) if timed and statements else None,
         "classic": {name: now.status.get(counter, "0") for name, counter in CLASSIC.items()},
     }
 

@@ -25,7 +25,8 @@ class SqlCalls(agent.BaseAgent):
 
     def __init__(self, configuration: config.Config) -> None:
         super().__init__(configuration)
-        socket = layout.Layout.of(self.paths).socket
+        places = layout.Layout.of(self.paths)
+        socket = places.socket
         tools = programs.Programs(
             socket,
             configuration.get(SECTION, "MARIADB", programs.Programs.mariadb),
@@ -33,7 +34,7 @@ class SqlCalls(agent.BaseAgent):
         )
         self._accounts = accounts.Accounts(socket)
         self._dumps = dumps.Dumps(tools, self.paths.tmp)
-        self._figures = figures.Figures(socket)
+        self._figures = figures.Figures(socket, places.configuration)
 
     @expose.expose("POST", _USER, _PASSWORD)
     def set_password(self, username: str, password: str) -> None:

@@ -68,10 +68,11 @@ def together(figures: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     def rate(one: Mapping[str, Any], name: str) -> float:
         return float(one["rates"].get(name) or 0)
 
-    statements = sum(rate(one, "queries") for one in figures)
-    spent = sum(rate(one, "queries") * float(one.get("latency") or 0) for one in figures)
+    timed = [one for one in figures if one.get("latency") is not None]
+    spent = sum(rate(one, "queries") * float(one["latency"]) for one in timed)
+    statements = sum(rate(one, "queries") for one in timed)
     return {
-        "request_rate": round(statements, 3),
+        "request_rate": round(sum(rate(one, "queries") for one in figures), 3),
         "error_rate": round(sum(rate(one, name) for one in figures for name in _FAILURES), 3),
         "throughput": round(sum(rate(one, "bytes_sent") + rate(one, "bytes_received") for one in figures) / 1024, 3),
         "response_time": round(spent / statements, 3) if statements else 0,

@@ -105,7 +105,7 @@ def check_variables(variables: Mapping[str, str]) -> None:
 
 def differences(running: str, wanted: str) -> list[str]:
     """The names of variables that a server needs to be started again for, sorted."""
-    before, after = _values(running), _values(wanted)
+    before, after = options(running), options(wanted)
     names = {option: name for name, option in _OPTIONS.items()}
     changed = (name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     return sorted(names.get(name, name) for name in changed if name not in _DYNAMIC)
@@ -116,6 +116,7 @@ def memory_of_machine() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
 
-def _values(text: str) -> dict[str, str]:
+def options(text: str) -> dict[str, str]:
+    """What a configuration sets, by the names that it has in an option file."""
     lines = (line.partition("=") for line in text.splitlines() if not line.startswith(("#", "[")))
     return {name.strip(): value.strip() for name, separator, value in lines if separator}
