@@ -49,6 +49,13 @@ def test_what_galera_needs_is_there():
     assert TLS.key not in render()
 
 
+def test_what_a_member_logs_for_itself_is_numbered_apart_from_all_others():
+    domains = {name: int(values(render(name=name))["gtid_domain_id"]) for name in ("m1", "m2")}
+    assert len({*domains.values(), 0, int(values(render())["wsrep_gtid_domain_id"])}) == 4
+    assert domains["m1"] == int(values(render())["gtid_domain_id"]), "the same at every start"
+    assert max(domains.values()) < 2**32
+
+
 def test_a_server_of_root_is_told_so():
     settings = spec.NodeSettings("c1", "m1", MEMBERS, TLS)
     assert "\nuser = root\n" in mariadb_config.render(dataclasses.replace(SERVER, account="root"), settings, PLACES)

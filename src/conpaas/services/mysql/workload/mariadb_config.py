@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -77,6 +78,7 @@ def render(server: Server, settings: spec.NodeSettings, places: layout.Layout) -
         settings=settings,
         chosen={_OPTIONS.get(name, name): value for name, value in settings.variables.items()},
         charset=settings.variables.get("collation_server", _CHARACTER_SET).partition("_")[0],
+        own_domain=2 + zlib.crc32(settings.name.encode()) % (2**32 - 2),
         bound=galera.bracketed(server.listen),
         donors=",".join(settings.donors) + ",",  # the comma at the end: any other, if none of these can
         cluster_address=galera.cluster_address([one.ip for one in settings.members], server.group_port),
