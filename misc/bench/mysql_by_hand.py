@@ -49,7 +49,6 @@ defaults
 listen mysql
     bind {address}:3306
 """
-_CERTIFIED = {"ca": "ca.pem", "cert": "certificate.pem", "key": "key.pem"}
 START_TIMEOUT = 60.0
 """Seconds; the second and third member get all data first."""
 _DISK_MB = 1024
@@ -108,8 +107,8 @@ def server(
             **{"datadir": f"{store}/data", "socket": f"{directory}/s", "pid_file": f"{directory}/pid"},
             **{"log_error": f"{directory}/log", "bind_address": address},
         }
-        _certify(directory)
-        own |= {f"ssl_{name}": f"{directory}/{path}" for name, path in _CERTIFIED.items()}
+        if "ssl_ca" not in options:
+            own |= _certify(directory)
         configuration = directory / "my.cnf"
         lines = [f"{name} = {value}" for name, value in {**own, **SERVER, **options}.items() if value is not None]
         configuration.write_text("\n".join(["[mariadbd]", *lines]) + "\n")
@@ -138,10 +137,8 @@ def cluster(
     """A Galera cluster; yields its members. `provider` are more options of the provider, each after a ';'."""
     directory.mkdir(mode=0o755)
     directory.chmod(0o755)
-    secured = ""
-    if tls:
-        _certify(directory)
-        secured = "".join(f";socket.ssl_{name}={directory}/{path}" for name, path in _CERTIFIED.items()) + ";socket.ssl=yes"
+    certified = _certify(directory)
+    secured = "".join(f";socket.{name}={path}" for name, path in certified.items()) + ";socket.ssl=yes" if tls else ""
     with contextlib.ExitStack() as stack:
         places = []
         for number, address in enumerate(addresses):
@@ -153,7 +150,7 @@ def cluster(
                 "wsrep_provider_options": f'"{where}{secured}{provider}"',
             }
             first = ["--wsrep-new-cluster"] if number == 0 else []
-            made = server(directory / str(number), address, password, {**GALERA, **own, **(options or {})}, *first)
+            made = server(directory / str(number), address, password, {**GALERA, **own, **certified, **(options or {})}, *first)
             places.append(stack.enter_context(made))
         yield places
 
@@ -179,15 +176,16 @@ def _running(*words: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _certify(directory: pathlib.Path) -> None:
-    """A CA, and a certificate."""
+def _certify(directory: pathlib.Path) -> dict[str, str]:
+    """A CA, and a certificate for all members: as options of a server."""
     new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    ca, key = directory / "ca.pem", directory / "ca-key.pem"
-    _run(*new, "-subj", "/CN=by hand", "-keyout", str(key), "-out", str(ca))
-    words = ["-subj", "/CN=member", "-CA", str(ca), "-CAkey", str(key), "-addext", "basicConstraints=critical,CA:FALSE"]
-    _run(*new, *words, "-keyout", str(directory / "key.pem"), "-out", str(directory / "certificate.pem"))
+    ca, ca_key, certificate, key = (directory / name for name in ("ca.pem", "ca-key.pem", "certificate.pem", "key.pem"))
+    _run(*new, "-subj", "/CN=by hand", "-keyout", str(ca_key), "-out", str(ca))
+    words = ["-subj", "/CN=member", "-CA", str(ca), "-CAkey", str(ca_key), "-addext", "basicConstraints=critical,CA:FALSE"]
+    _run(*new, *words, "-keyout", str(key), "-out", str(certificate))
     if os.geteuid() == 0:
-        shutil.chown(directory / "key.pem", "mysql")
+        shutil.chown(key, "mysql")
+    return {"ssl_ca": str(ca), "ssl_cert": str(certificate), "ssl_key": str(key)}
 
 
 def _run(*words: str) -> str:
