@@ -69,10 +69,10 @@ def _statements(service: web.Site, directory: pathlib.Path, net: int, quick: boo
         mysql_by_hand.server(place, f"127.{net}.254.9", mysql_load.PASSWORD, {}) as alone,
         mysql_by_hand.balancer(place, f"127.{net}.254.8", [alone]) as balanced,
     ):
-        member = next(str(vm["ip"]) for vm in service.platform.vms() if vm["role"] == "mysql")
+        member = next(vm for vm in service.platform.vms() if vm["role"] == "mysql")
         places = {
             "through glb": _access(service),
-            "direct": mysql_by_hand.Place(member, 3306, _guards(service, "mysql")),
+            "direct": mysql_by_hand.Place(str(member["ip"]), 3306, (_guard(service, member),)),
             "by hand": alone,
             "by hand through HAProxy": balanced,
         }
@@ -120,14 +120,22 @@ def _compared(places: Mapping[str, mysql_by_hand.Place], quick: bool) -> dict[Pl
 
 
 def _access(service: web.Site) -> mysql_by_hand.Place:
-    access = service.get("get_access")["write"]
-    return mysql_by_hand.Place(access["host"], access["port"], _guards(service, "mysql"), _guards(service, "glb"))
+    """The load balancer, who sends writing clients to one of the members."""
+    access, writer = service.get("get_access")["write"], _writer(service)
+    vms = [vm for vm in service.platform.vms() if vm["role"] in ("mysql", "glb")]
+    answers, others = (tuple(_guard(service, vm) for vm in vms if (vm["ip"] == writer) == wanted) for wanted in (True, False))
+    return mysql_by_hand.Place(access["host"], access["port"], answers, others)
 
 
-def _guards(service: web.Site, *roles: str) -> tuple[int, ...]:
-    """The processes of the VMs with these roles: those of the service, and of its agents."""
-    vms = service.platform.directory / "cloud" / "vms"
-    return tuple(processes.guard_of(vms / str(vm["vmid"])) for vm in service.platform.vms() if vm["role"] in roles)
+def _writer(service: web.Site) -> str:
+    """The address of the member that takes writes."""
+    (balancer,) = service.nodes()["glb"]
+    return str(service.get("get_balancer", serviceNodeId=balancer)["writer"])
+
+
+def _guard(service: web.Site, vm: Mapping[str, Any]) -> int:
+    """The process that all of a VM are below: what serves, and its agent."""
+    return processes.guard_of(service.platform.directory / "cloud" / "vms" / str(vm["vmid"]))
 
 
 # Faults
@@ -175,20 +183,18 @@ def _remove(service: web.Site) -> None:
 
 
 def _kill_writer(service: web.Site) -> None:
-    (balancer,) = service.nodes()["glb"]
-    writer = service.get("get_balancer", serviceNodeId=balancer)["writer"]
+    writer = _writer(service)
     _kill(service, lambda vm: vm["ip"] == writer)
 
 
 def _kill_other(service: web.Site) -> None:
-    (balancer,) = service.nodes()["glb"]
-    writer = service.get("get_balancer", serviceNodeId=balancer)["writer"]
+    writer = _writer(service)
     _kill(service, lambda vm: vm["role"] == "mysql" and vm["ip"] != writer)
 
 
 def _kill(service: web.Site, chosen: Callable[[dict[str, Any]], bool]) -> None:
     victim = next(vm for vm in service.platform.vms() if chosen(vm))
-    processes.kill(processes.tree(processes.guard_of(service.platform.directory / "cloud" / "vms" / str(victim["vmid"])))[1])
+    processes.kill(processes.tree(_guard(service, victim))[1])
     deadline = time.monotonic() + web.PATIENCE
     while any(vm["vmid"] == victim["vmid"] for vm in service.platform.vms()):
         if time.monotonic() > deadline:

@@ -56,16 +56,17 @@ _DISK_MB = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where clients connect, and the processes that work for them: those of the servers, and of the load balancer if there is one."""
+    """Where clients connect, and the processes that work for them: of the server that answers, and `others`, of load balancers and of
+    members that only follow."""
 
     host: str
     port: int
-    servers: tuple[int, ...]
-    balancers: tuple[int, ...] = ()
+    server: tuple[int, ...]
+    others: tuple[int, ...] = ()
 
     @property
     def processes(self) -> tuple[int, ...]:
-        return self.servers + self.balancers
+        return self.server + self.others
 
 
 @contextlib.contextmanager
@@ -162,7 +163,8 @@ def balancer(directory: pathlib.Path, address: str, places: Sequence[Place]) -> 
     lines = [f"    server m{number} {one.host}:{one.port} check{' backup' if number else ''}" for number, one in enumerate(places)]
     configuration.write_text(BALANCER.format(address=address) + "\n".join(lines) + "\n")
     with _running("/usr/sbin/haproxy", "-f", str(configuration)) as running:
-        yield Place(address, 3306, tuple(pid for one in places for pid in one.servers), (running.pid,))
+        first, *rest = places
+        yield Place(address, 3306, first.server, (running.pid, *(pid for one in rest for pid in one.processes)))
 
 
 @contextlib.contextmanager

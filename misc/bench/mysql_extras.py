@@ -63,7 +63,8 @@ def _cluster(directory: pathlib.Path, network: str, number: int, size: int, name
     tls, provider, options = CLUSTERS[name]
     addresses = [f"{network}.{number * 10 + one + 1}" for one in range(size)]
     with mysql_by_hand.cluster(directory, addresses, mysql_load.PASSWORD, tls=tls, provider=provider, options=options) as members:
-        yield mysql_by_hand.Place(members[0].host, 3306, tuple(pid for one in members for pid in one.servers))
+        first, *rest = members
+        yield mysql_by_hand.Place(first.host, first.port, first.server, tuple(pid for one in rest for pid in one.processes))
 
 
 def _told(what: str, places: Mapping[str, mysql_by_hand.Place], quick: bool) -> list[Figure]:

@@ -64,10 +64,10 @@ def run(test: str, place: Place, seconds: int) -> Run:
 
 def compare(places: Mapping[str, Place], placement: Placement, rounds: int, seconds: int) -> Runs:
     """Both tests at all places in turn, so often and for so long each; every other time in the opposite order."""
-    servers = [pid for place in places.values() for pid in place.servers]
-    balancers = [pid for place in places.values() for pid in place.balancers]
+    servers = [pid for place in places.values() for pid in place.server]
+    others = [pid for place in places.values() for pid in place.others]
     runs: dict[tuple[str, str], list[Run]] = {}
-    with placed(placement, servers, balancers):
+    with placed(placement, servers, others):
         for number in range(rounds):
             for test in (READS, WRITES):
                 for name in list(places)[:: -1 if number % 2 else 1]:

@@ -1,4 +1,4 @@
-"""Which cores work for whom while servers are measured: all of them for everybody, or one for the servers alone."""
+"""Which cores work for whom while servers are measured: all of them for everybody, or one for those that answer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import processes
 
 
 class Placement(enum.Enum):
-    """`OWN`: the servers have the last core, and clients and load balancers the others, as if servers had a machine of their own; `SHARED`:
-    they all share all cores, as they do on one machine."""
+    """`OWN`: servers that answer have the last core, as if they had a machine of their own; clients, load balancers and members that only
+    follow have the others. `SHARED`: all have all cores, as on one machine."""
 
     OWN = "own cores"
     SHARED = "shared cores"
