@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from conpaas.services.mysql.agent import figures, statement_time
+from conpaas.services.mysql.manager import performance
 
 
 def sample(when: float, **status: Any) -> statement_time.Sample:
@@ -53,3 +54,10 @@ def test_rates_are_over_a_window_whoever_else_looks() -> None:
 def test_a_statement_s_time_is_what_was_counted_between_two_looks() -> None:
     assert statement_time.between(sample(10, Questions=100, Busy_time=1.0), sample(20, Questions=300, Busy_time=1.5)) == 2.5
     assert statement_time.between(sample(10, Questions=100, Busy_time=1.0), sample(20, Questions=100, Busy_time=1.0)) is None
+
+
+def test_members_that_have_not_counted_time_yet_are_no_reason_to_call_the_others_fast() -> None:
+    figures_of = [{"rates": {"queries": 10.0}, "latency": 4.0}, {"rates": {"queries": 30.0}, "latency": None}]
+    assert performance.together(figures_of)["response_time"] == 4
+    assert performance.together(figures_of)["request_rate"] == 40
+    assert performance.together(figures_of[1:])["response_time"] == 0
