@@ -262,7 +262,7 @@ def test_data_are_on_the_disk_and_are_taken_over_with_it(make_machine: Make):
     (second.paths.media / "mysql").unlink()
     second.agent.stop_mysqld(30)
     with pytest.raises(errors.OperationFailed, match="sdb"):
-        second.agent._database._mounts.mount("sdb", "mysql", device_timeout=0.1)
+        second.agent._database._member.mounts.mount("sdb", "mysql", device_timeout=0.1)
 
 
 def test_why_a_server_does_not_start_is_told(make_machine: Make):

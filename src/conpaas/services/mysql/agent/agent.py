@@ -6,7 +6,7 @@ import pathlib
 from typing import Final
 
 from conpaas.core import config, expose
-from conpaas.services.mysql.agent import backup_calls, balancer_calls, database, sql_calls
+from conpaas.services.mysql.agent import backup_calls, balancer_calls, member, sql_calls
 
 PLACES: Final = 3
 """Daemons that a node begins to run in quick succession."""
@@ -39,4 +39,4 @@ class MySQLAgent(backup_calls.BackupCalls, balancer_calls.BalancerCalls, sql_cal
     def stop(self) -> None:
         """Stop all roles of this node."""
         self._balancer.stop(_BALANCER_END)
-        self._database.stop(database.STOP_TIMEOUT)
+        self._database.stop(member.STOP_TIMEOUT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from conpaas.core import config, expose, params, rpc
-from conpaas.services.mysql.agent import backups, database, database_calls
+from conpaas.services.mysql.agent import backups, database_calls, member
 from conpaas.services.mysql.workload import backup
 
 _AFTER: Final = params.Param("after", params.Integer(minimum=0), 0, help="The transaction of the cluster after which to begin.")
@@ -19,12 +19,12 @@ class BackupCalls(database_calls.DatabaseCalls):
         super().__init__(configuration)
         get = configuration.get
         tools = backup.Tools(
-            get(database.SECTION, "MARIABACKUP", backup.Tools.mariabackup),
-            get(database.SECTION, "MBSTREAM", backup.Tools.mbstream),
-            get(database.SECTION, "ZSTD", backup.Tools.zstd),
+            get(member.SECTION, "MARIABACKUP", backup.Tools.mariabackup),
+            get(member.SECTION, "MBSTREAM", backup.Tools.mbstream),
+            get(member.SECTION, "ZSTD", backup.Tools.zstd),
         )
         own = self._database
-        mariadbd = get(database.SECTION, "MARIADBD", database.MARIADBD)
+        mariadbd = get(member.SECTION, "MARIADBD", member.MARIADBD)
         self._backups = backups.Backups(tools, mariadbd, lambda: own.layout, lambda: own.account, own.is_stopped)
 
     @expose.expose("POST")

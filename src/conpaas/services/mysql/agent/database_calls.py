@@ -25,7 +25,7 @@ class DatabaseCalls(agent.BaseAgent):
     def __init__(self, configuration: config.Config) -> None:
         super().__init__(configuration)
         where = (self.paths, configuration, self.supervisor, self.my_ip)
-        self._database = database.DatabaseRole(*where, [health.HealthRole(*where)])
+        self._database = database.DatabaseRole(self.paths, configuration, self.supervisor, [health.HealthRole(*where)])
 
     @expose.expose("POST", *_START)
     def start_mysqld(self, settings: dict[str, Any], bootstrap: bool, device_name: str | None, nodes: list[str]) -> dict[str, Any]:
