@@ -183,6 +183,23 @@ class TestRestoring:
         made.do("restore_backup", id=id, until=stamp(time.time()))
         assert made.fakes()[0].seqno > newest
 
+    def test_what_was_there_before_a_restore_can_be_had_again(self, made: Any) -> None:
+        made.world.later = -100
+        id = made.do("create_backup")["backup"]
+        made.world.later = 0
+        made.manager._logs_due = float("inf")  # nothing is fetched by the way
+        before, newest = time.time(), made.fakes()[0].seqno
+        made.do("restore_backup", id=id)
+        made.do("restore_backup", id=id, until=stamp(before))
+        assert made.fakes()[0].seqno > newest
+
+    def test_a_backup_can_be_restored_though_the_logs_cannot_be_fetched(self, made: Any) -> None:
+        made.do("create_backup")
+        before = made.fakes()[0].uuid
+        made.world.refuse["close_binlogs"] = 2
+        made.do("restore_backup")
+        assert before not in {one.uuid for one in made.fakes()}
+
     def test_the_newest_backup_that_is_old_enough(self, made: Any) -> None:
         made.world.later = -100
         old = made.do("create_backup")["backup"]

@@ -88,13 +88,17 @@ class RestoreCalls(backups.BackupCalls, bindings.BindingCalls):
         """Choose the member, and have all logs that are needed."""
         op.data["node"] = self.spare_member()[0].id
         known, until = self.store.get(op.args["id"]), op.args["until"]
+        current = known.history == self.memory.uuid
+        op.note("Fetching the newest binary logs")
+        try:
+            self.fetch_logs()
+        except errors.ConPaaSError as error:
+            if until is not None and current:
+                raise
+            op.note(f"What was committed last cannot be had again after this restore: {error}")
         if until is None:
             return
         assert known.history is not None
-        current = known.history == self.memory.uuid
-        if current:
-            op.note("Fetching the newest binary logs")
-            self.fetch_logs()
         chain = self.store.chain(known.history, known.seqno)
         rest = [one for one in self.store.logs(known.history) if one.last > (chain[-1].last if chain else known.seqno)]
         reached = chain[-1].end if chain else known.time
@@ -133,6 +137,10 @@ class RestoreCalls(backups.BackupCalls, bindings.BindingCalls):
         """End everything in order, the member with the restored data last, which then has all of the former data, too."""
         nodes = self.nodes
         with self.guard:
+            try:
+                self.fetch_logs()  # what was committed since they were collected: whoever regrets the restore can have that, too
+            except errors.ConPaaSError as error:
+                log.warning("the binary logs of the last moments cannot be fetched: %s", error)
             op.note("Stopping the cluster")
             self.memory.incomplete = True
             target = op.data["node"]
