@@ -18,7 +18,6 @@ import pytest
 from tests.support import consistency, databases, journal
 from tests.support import platform as platforms
 
-APP = "shop"
 PASSWORD = databases.PASSWORD
 JOURNAL = "the journal's own"
 BOUND = 15.0
@@ -27,23 +26,11 @@ HOSTILE = ("x'; DROP DATABASE shop; --", "`reboot`", "a\nb", '"', "$(reboot)", "
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[platforms.Platform]:
-    watch = {"HEALTH_INTERVAL": "1", "NODE_LOST_AFTER": "4", "MYSQL_UNWELL": "5"}
-    with platforms.platform(tmp_path_factory.mktemp("mysql"), 131, manager=watch) as made:
-        made.cps("application", "create", APP)
-        made.cps("application", "start", APP)
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.Database]:
+    """Three members and a load balancer."""
+    watch = {"NODE_LOST_AFTER": "4", "MYSQL_UNWELL": "5"}
+    with databases.service(tmp_path_factory.mktemp("mysql"), 131, manager=watch) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def database(platform: platforms.Platform) -> databases.Database:
-    """Three members and a load balancer; `mysqldb` has a password, and there is a database with a journal."""
-    made = databases.Database(platform, APP)
-    made.cps("start")
-    made.cps("add_nodes", "--mysql", "2", "--glb", "1")
-    made.cps("set_password", stdin=f"{PASSWORD}\n{PASSWORD}\n")
-    made.cps("databases", "add", "shop")
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -187,8 +174,8 @@ def test_secrets_stay_secret(database: databases.Database) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        database.platform.run("cps-mysql", "users", APP, database.sid, "add", "keeper", stdin=f"{secret}\n{secret}\n")
-        database.platform.run("cps-mysql", "set_password", APP, database.sid, "--user", "keeper", stdin=f"{secret}1\n{secret}1\n")
+        database.platform.run("cps-mysql", "users", database.app, database.sid, "add", "keeper", stdin=f"{secret}\n{secret}\n")
+        database.platform.run("cps-mysql", "set_password", database.app, database.sid, "--user", "keeper", stdin=f"{secret}1\n{secret}1\n")
     finally:
         ending.set()
         watcher.join()
@@ -222,17 +209,17 @@ def test_no_row_is_lost_while_nodes_come_go_and_die(database: databases.Database
         database.cps("remove_nodes", "--mysql", "1")
         longest("a member is removed", written)
         os.kill(databases.server_of(database.platform, database.writer()), signal.SIGKILL)
-        goes_on(written)
+        written.goes_on()
         database.settle(3)
         longest("the writer's server is killed", written)
         lost = database.writer()
         consistency.kill_vm(database.platform, lost)
-        goes_on(written)
+        written.goes_on()
         platforms.until(lambda: lost not in database.addresses().values(), "the writer's VM is replaced")
         database.settle(3)
         longest("the writer's VM is killed", written)
-        kill_manager(database.platform)
-        goes_on(written)
+        databases.kill_manager(database)
+        written.goes_on()
         database.settle(3)
         longest("the manager is killed", written)
     print(f"{len(written.acknowledged)} rows; clients saw {written.errors}")
@@ -241,34 +228,21 @@ def test_no_row_is_lost_while_nodes_come_go_and_die(database: databases.Database
 
 def longest(event: str, written: journal.Journal) -> None:
     """Tell the longest gap since the last call."""
-    goes_on(written)
+    written.goes_on()
     print(f"{event}: {written.longest:.2f} s without a row")
     assert written.longest < BOUND, event
     written.longest = 0.0
 
 
-def goes_on(written: journal.Journal, rows: int = 50) -> None:
-    """Wait until so many more rows were acknowledged."""
-    wanted = written.count() + rows
-    platforms.until(lambda: written.count() >= wanted, f"rows go on being acknowledged; clients saw {written.errors}")
-
-
-def kill_manager(platform: platforms.Platform) -> None:
-    address = next(str(one["manager"]) for one in platform.data("application", "list") if one["name"] == APP)
-    pid = consistency.daemon_of(platform, address, "manager")
-    os.kill(pid, signal.SIGKILL)
-    platforms.until(lambda: consistency.daemon_of(platform, address, "manager") not in (0, pid), "the manager is back")
-
-
 def test_a_frozen_member_is_passed_by_and_comes_back(database: databases.Database, written: journal.Journal) -> None:
     database.settle(3)
     with written.written():
-        goes_on(written)
+        written.goes_on()
         written.longest = 0.0
         frozen = databases.server_of(database.platform, database.writer())
         os.kill(frozen, signal.SIGSTOP)
         try:
-            goes_on(written)
+            written.goes_on()
             platforms.until(lambda: not database.health()["healthy"], "the frozen member is noticed")
         finally:
             os.kill(frozen, signal.SIGCONT)
@@ -281,13 +255,13 @@ def test_a_donor_that_dies_is_made_up_for(database: databases.Database, written:
     database.settle(3)
     members = database.addresses().values()
     with written.written(), concurrent.futures.ThreadPoolExecutor(1) as pool:
-        goes_on(written)
+        written.goes_on()
         adding = pool.submit(database.cps, "add_nodes", "--mysql", "1")
         donor = platforms.until(
             lambda: next((ip for ip in members if databases.is_donor(database.platform, ip)), None), "a member gives the new one its data"
         )
         os.kill(databases.server_of(database.platform, donor), signal.SIGKILL)
-        goes_on(written)
+        written.goes_on()
         adding.result()
         database.settle(4)
         database.cps("remove_nodes", "--mysql", "1")
@@ -298,11 +272,11 @@ def test_a_donor_that_dies_is_made_up_for(database: databases.Database, written:
 def test_all_servers_killed_at_once_are_one_cluster_again(database: databases.Database, written: journal.Journal) -> None:
     database.settle(3)
     with written.written():
-        goes_on(written)
+        written.goes_on()
         written.longest = 0.0
         for pid in [databases.server_of(database.platform, ip) for ip in database.addresses().values()]:
             os.kill(pid, signal.SIGKILL)
-        goes_on(written)
+        written.goes_on()
         print(f"all servers are killed: {written.longest:.2f} s without a row")
         database.settle(3)
     database.verify(written)
@@ -323,11 +297,20 @@ def test_a_stopped_service_has_its_rows_again(database: databases.Database, writ
 
 def test_a_removed_service_leaves_nothing(database: databases.Database) -> None:
     platform = database.platform
-    database.stop()
+    before, loops = consistency.on_the_cloud(platform), attached(platform)
+    other = databases.Database(platform, database.app)
+    other.cps("start")
+    assert consistency.on_the_cloud(platform).volumes > before.volumes
+    other.stop()
     consistency.assert_consistent(platform)
-    assert consistency.on_the_cloud(platform).volumes == frozenset()
-    place = str(platform.directory.resolve())
-    assert place not in subprocess.run(["losetup", "--list", "--noheadings"], capture_output=True, text=True, check=False).stdout
-    mounts = [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if place in line]
-    assert not [line for line in mounts if "/media/" in line], mounts
+    assert consistency.on_the_cloud(platform) == before
+    assert attached(platform) == loops
     assert consistency.complaints(platform) == []
+
+
+def attached(platform: platforms.Platform) -> tuple[list[str], list[str]]:
+    """The loop devices and the mounts that this machine has for disks of VMs."""
+    place = str(platform.directory.resolve())
+    devices = subprocess.run(["losetup", "--list", "--noheadings"], capture_output=True, text=True, check=False).stdout.splitlines()
+    mounts = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+    return sorted(one for one in devices if place in one), sorted(one for one in mounts if place in one and "/media/" in one)

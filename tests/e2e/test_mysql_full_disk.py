@@ -14,33 +14,18 @@ from conpaas.core.clouds.dummy import volumes
 from tests.support import consistency, databases, journal
 from tests.support import platform as platforms
 
-APP = "shop"
 DISK_MB = 512
 BOUND = 8.0
 """Seconds without an acknowledged row that no test may see."""
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[platforms.Platform]:
-    """A platform that leaves a cluster which is unwell to itself for as long as one does by default."""
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.Database]:
+    """A cluster that is unwell is left to itself for as long as one is by default."""
     if volumes.best_kind() != volumes.LOOP:
         pytest.skip("a disk of limited size can be had by root only")
-    watch = {"HEALTH_INTERVAL": "1", "MYSQL_DISK": str(DISK_MB)}
-    with platforms.platform(tmp_path_factory.mktemp("mysql-disk"), 132, manager=watch) as made:
-        made.cps("application", "create", APP)
-        made.cps("application", "start", APP)
+    with databases.service(tmp_path_factory.mktemp("mysql-disk"), 132, members=2, manager={"MYSQL_DISK": str(DISK_MB)}) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def database(platform: platforms.Platform) -> databases.Database:
-    """Two members and a load balancer."""
-    made = databases.Database(platform, APP)
-    made.cps("start")
-    made.cps("add_nodes", "--mysql", "1", "--glb", "1")
-    made.cps("set_password", stdin=f"{databases.PASSWORD}\n{databases.PASSWORD}\n")
-    made.cps("databases", "add", "shop")
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +60,6 @@ def full(disk: pathlib.Path) -> Iterator[None]:
         filler.unlink()
 
 
-def goes_on(written: journal.Journal, rows: int) -> None:
-    wanted = written.count() + rows
-    platforms.until(lambda: written.count() >= wanted, f"rows go on being acknowledged; clients saw {written.errors}")
-
-
 def is_told(database: databases.Database, address: str) -> bool:
     """Whether the service says which member has no room."""
     (name,) = [key for key, ip in database.addresses().items() if ip == address]
@@ -93,38 +73,37 @@ def choose(database: databases.Database, *, writer: bool) -> str:
     return now if writer else next(ip for ip in database.addresses().values() if ip != now)
 
 
-def suffer(database: databases.Database, written: journal.Journal, address: str, size: int, *, grow: bool = False) -> None:
-    """Fill the disk of one of `size` members while clients write, and delete what fills it after a while."""
+def suffer(database: databases.Database, written: journal.Journal, size: int, *, writer: bool, grow: bool = False) -> None:
+    """Fill the disk of one of `size` members while clients write, and delete what fills it after a while. Members come back by themselves:
+    nobody tries what cannot help."""
+    database.resize(size)
+    address, repairs = choose(database, writer=writer), database.repairs()
     with written.written():
-        goes_on(written, 50)
+        written.goes_on(50)
         written.longest, began = 0.0, time.monotonic()
         with full(disk_of(database.platform, address)):
-            goes_on(written, 300)  # so many that a member that still took part would have stopped the others
+            written.goes_on(300)  # so many that a member that still took part would have stopped the others
             print(f"300 rows, {time.monotonic() - began:.1f} s after a disk of {size} was full; none for {written.longest:.2f} s")
             platforms.until(lambda: is_told(database, address), f"the service says that the disk of {address} is full: {database.health()}")
             if grow:
                 database.cps("add_nodes", "--mysql", "1")
-            goes_on(written, 20)
+            written.goes_on(20)
         began = time.monotonic()
         database.settle(size + grow)
         print(f"all are well {time.monotonic() - began:.1f} s after there was room again; none for {written.longest:.2f} s")
         assert written.longest < BOUND, written.errors
     database.verify(written)
+    assert database.repairs() == repairs
+    assert consistency.complaints(database.platform) == []
 
 
 def test_the_second_of_two(database: databases.Database, written: journal.Journal) -> None:
-    suffer(database, written, choose(database, writer=False), 2)
+    suffer(database, written, 2, writer=False)
 
 
 def test_the_writer_of_two_and_a_third_joins_meanwhile(database: databases.Database, written: journal.Journal) -> None:
-    suffer(database, written, choose(database, writer=True), 2, grow=True)
+    suffer(database, written, 2, writer=True, grow=True)
 
 
 def test_the_writer_of_three(database: databases.Database, written: journal.Journal) -> None:
-    suffer(database, written, choose(database, writer=True), 3)
-
-
-def test_nothing_was_repaired_in_vain(database: databases.Database) -> None:
-    """Members came back by themselves; nobody tried what could not help."""
-    assert "Repairing the cluster" not in database.cps("get_history").out
-    assert consistency.complaints(database.platform) == []
+    suffer(database, written, 3, writer=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
+import signal
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pymysql
@@ -13,7 +16,24 @@ from conpaas.services.mysql.workload import layout, sql
 from tests.support import consistency, journal, sites
 from tests.support import platform as platforms
 
+APP = "shop"
 PASSWORD = 'it\'s "quoted"; `x` $HOME \\ #1'
+
+
+@contextlib.contextmanager
+def service(
+    directory: pathlib.Path, net: int, *, members: int = 3, manager: Mapping[str, str] | None = None, boot: str = ""
+) -> Iterator[Database]:
+    """A platform with a mysql service of so many members and a load balancer; `mysqldb` has `PASSWORD`, and there is a database `shop`."""
+    with platforms.platform(directory, net, manager={"HEALTH_INTERVAL": "1", **(manager or {})}, boot=boot) as platform:
+        platform.cps("application", "create", APP)
+        platform.cps("application", "start", APP)
+        made = Database(platform, APP)
+        made.cps("start")
+        made.cps("add_nodes", "--mysql", str(members - 1), "--glb", "1")
+        made.cps("set_password", stdin=f"{PASSWORD}\n{PASSWORD}\n")
+        made.cps("databases", "add", "shop")
+        yield made
 
 
 class Database(sites.Site):
@@ -60,9 +80,9 @@ class Database(sites.Site):
         (found,) = platforms.until(answer, f"{address} answers")
         return found  # type: ignore[no-any-return]
 
-    def login(self, user: str = "mysqldb", password: str = PASSWORD, **more: Any) -> dict[str, Any]:
-        """How a client logs in through the load balancer."""
-        host, _, port = str(self.data("info")["write"]).partition(":")
+    def login(self, user: str = "mysqldb", password: str = PASSWORD, *, address: str = "write", **more: Any) -> dict[str, Any]:
+        """How a client logs in through the load balancer, by the address for everything or by the one for reading (`read`)."""
+        host, _, port = str(self.data("info")[address]).partition(":")
         # The driver would take a text for latin-1.
         return {"host": host, "port": int(port), "user": user, "password": password.encode(), "charset": "utf8mb4", **more}
 
@@ -77,6 +97,26 @@ class Database(sites.Site):
         ((name,),) = self.query("SELECT @@wsrep_node_name")
         return self.addresses()[name]
 
+    def resize(self, size: int) -> None:
+        """Have so many members."""
+        now = len(self.addresses())
+        if now != size:
+            self.cps("add_nodes" if now < size else "remove_nodes", "--mysql", str(abs(size - now)))
+        self.settle(size)
+
+    def repairs(self) -> int:
+        """How often the service was repaired so far."""
+        return self.cps("get_history").out.count("Repairing the cluster")
+
+    def others(self, address: str) -> list[str]:
+        """The addresses of the other members."""
+        return [ip for ip in self.addresses().values() if ip != address]
+
+    @property
+    def manager(self) -> str:
+        """The address of the application's manager."""
+        return next(str(one["manager"]) for one in self.platform.data("application", "list") if one["name"] == self.app)
+
     def verify(self, written: journal.Journal) -> None:
         """Every acknowledged row is on every member, and none is there twice."""
         for name, ip in self.addresses().items():
@@ -84,6 +124,14 @@ class Database(sites.Site):
             assert len(tokens) == len(set(tokens)), f"rows are twice on {name}"
             lost = written.acknowledged - set(tokens)
             assert not lost, f"{len(lost)} of {len(written.acknowledged)} rows are not on {name}"
+
+
+def kill_manager(database: Database) -> None:
+    """SIGKILL; returns when there is another one."""
+    platform, address = database.platform, database.manager
+    pid = consistency.daemon_of(platform, address, "manager")
+    os.kill(pid, signal.SIGKILL)
+    platforms.until(lambda: consistency.daemon_of(platform, address, "manager") not in (0, pid), "the manager is back")
 
 
 def server_of(platform: platforms.Platform, address: str) -> int:
@@ -105,6 +153,16 @@ def ask(platform: platforms.Platform, address: str, statement: str) -> tuple[tup
         cursor.execute("SET SESSION wsrep_sync_wait = 1")
         cursor.execute(statement)
         return tuple(tuple(row) for row in cursor.fetchall())
+
+
+def takes_writes(platform: platforms.Platform, address: str) -> bool:
+    """Whether that member works for clients: it belongs to the part of the cluster that has the majority."""
+    try:
+        with contextlib.closing(sql.connect(socket_of(platform, address), 5.0)) as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW STATUS WHERE Variable_name IN ('wsrep_ready', 'wsrep_cluster_status')")
+            return {str(value) for _, value in cursor.fetchall()} == {"ON", "Primary"}
+    except (pymysql.MySQLError, errors.ConPaaSError):
+        return False
 
 
 def is_donor(platform: platforms.Platform, address: str) -> bool:

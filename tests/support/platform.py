@@ -55,6 +55,7 @@ class Platform:
     """A Director on `127.<net>.255.1:5555` whose `dummy` cloud hands out 127.<net>.0.0/17, and one user, `alice`.
 
     `packages`: a directory with Python packages that Director, VMs and commands have besides what is installed.
+    `boot`: lines of shell that every VM runs before anything else.
     `frontend` are keys of its web front-end, which it has none of without `ENABLED`.
     `other` is the name of a second cloud, which hands out 127.<net>.128.0/18; without a name there is none.
     """
@@ -70,6 +71,7 @@ class Platform:
         frontend: dict[str, str] | None = None,
         commands: pathlib.Path = BIN,
         packages: pathlib.Path | None = None,
+        boot: str = "",
         other: str = "",
     ) -> None:
         self.directory = directory
@@ -88,6 +90,7 @@ class Platform:
         self._frontend_keys = frontend or {}
         self._commands = commands
         self._packages = packages
+        self._boot = boot if packages is None else f"{boot}\nexport PYTHONPATH={packages}"
         self.passwords: dict[str, str] = {}
 
     # --- the Director ------------------------------------------------------------------------------------------------
@@ -99,10 +102,10 @@ class Platform:
         manager.parent.mkdir(parents=True, exist_ok=True)
         keys = "".join(f"{key} = {value}\n" for key, value in {"FAULTS": self.manager_faults, **self._manager_keys}.items())
         manager.write_text(resources.read("config/manager/default-manager.cfg") + keys)
-        if self._packages is not None:
+        if self._boot:
             script = self.directory / "conf" / "scripts" / "cloud" / "dummy"
             script.parent.mkdir(parents=True, exist_ok=True)
-            script.write_text(f"{resources.read('scripts/cloud/dummy')}\nexport PYTHONPATH={self._packages}\n")
+            script.write_text(f"{resources.read('scripts/cloud/dummy')}\n{self._boot}\n")
         sections = {
             "conpaas": {"DEPLOYMENT_NAME": f"test-{self.net}", "CONF_DIR": self.directory / "conf"},
             "director": {
