@@ -15,7 +15,7 @@ from conpaas.core import errors, file
 from conpaas.services.mysql.manager import restoring
 from conpaas.services.mysql.workload import backup, binlog
 
-from .fake_agent import MySQLHarness
+from .fake_agent import NOBODY, MySQLHarness
 
 
 @pytest.fixture
@@ -182,6 +182,33 @@ class TestRestoring:
         newest = made.fakes()[0].seqno
         made.do("restore_backup", id=id, until=stamp(time.time()))
         assert made.fakes()[0].seqno > newest
+
+    def test_a_cluster_whose_data_are_gone_has_them_again(self, made: Any) -> None:
+        """Nobody takes requests any more, so the newest logs are those that were fetched before."""
+        made.world.later = -100
+        id = made.do("create_backup")["backup"]
+        made.world.later = -10
+        made.pass_time(5)
+        newest = made.fakes()[0].seqno
+        made.crash_all()
+        for one in made.fakes():
+            one.uuid, one.seqno = NOBODY, -1
+        made.pass_time(30)
+        assert made.manager.memory.incomplete, "it cannot be repaired"
+        with pytest.raises(errors.OperationFailed, match=r"reach to .* only"):
+            made.do("restore_backup", id=id, until=stamp(time.time()))
+        made.do("restore_backup", id=id, until=stamp(time.time() - 60))
+        assert all(one.primary and one.seqno > newest for one in made.fakes())
+        made.pass_time(30)
+        assert made.state == "RUNNING"
+        assert not made.manager.memory.incomplete
+
+    def test_nobody_is_there_to_restore_on(self, made: Any) -> None:
+        made.do("create_backup")
+        for one in made.nodes:
+            made.kill_node(one)
+        with pytest.raises(errors.OperationFailed, match="No node of the service answers"):
+            made.do("restore_backup")
 
     def test_what_was_there_before_a_restore_can_be_had_again(self, made: Any) -> None:
         made.world.later = -100

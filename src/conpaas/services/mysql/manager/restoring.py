@@ -85,19 +85,38 @@ class RestoreCalls(backups.BackupCalls, bindings.BindingCalls):
     # Before anything is touched
 
     def collect_restore(self, op: Operation) -> None:
-        """Choose the member, and have all logs that are needed."""
-        op.data["node"] = self.spare_member()[0].id
+        """Choose the member, and have all logs that are needed, and those that whoever regrets the restore would need."""
+        target, works = self._target()
+        op.data["node"] = target.id
         known, until = self.store.get(op.args["id"]), op.args["until"]
-        current = known.history == self.memory.uuid
-        op.note("Fetching the newest binary logs")
+        current = works and known.history == self.memory.uuid
         try:
-            self.fetch_logs()
+            if works:
+                op.note("Fetching the newest binary logs")
+                self.fetch_logs()
         except errors.ConPaaSError as error:
             if until is not None and current:
                 raise
             op.note(f"What was committed last cannot be had again after this restore: {error}")
-        if until is None:
-            return
+        if until is not None:
+            self._check_reach(known, until, current=current)
+
+    def _target(self) -> tuple[node.ServiceNode, bool]:
+        """The member to restore on, and whether the cluster works: one that lost its data is why people restore. Raises OperationFailed."""
+        try:
+            return self.spare_member()[0], True
+        except errors.OperationFailed:
+            looks = self.cluster.glance(self.members_in_order())
+            answering = [key for key, look in looks.items() if not isinstance(look, errors.ConPaaSError)]
+            if not answering:
+                raise errors.OperationFailed(
+                    "No node of the service answers, so there is none to restore the backup on.",
+                    hint="wait until nodes are replaced, or download the backup and restore it into a new service",
+                ) from None
+            return self.get_node(answering[0]), False
+
+    def _check_reach(self, known: backup_store.Backup, until: int, *, current: bool) -> None:
+        """Raise OperationFailed when the logs do not lead from a backup to a second. `current`: the newest ones were fetched just now."""
         assert known.history is not None
         chain = self.store.chain(known.history, known.seqno)
         rest = [one for one in self.store.logs(known.history) if one.last > (chain[-1].last if chain else known.seqno)]
