@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conpaas.core import errors
+from conpaas.core import errors, operations
 from conpaas.services.mysql import spec
 from conpaas.services.mysql.manager import cluster
 
@@ -122,6 +122,37 @@ class TestComingBack:
         made.pass_time(120)
         assert len(made.fakes()) == 3
         assert synced(made)
+
+    def test_a_replacement_waits_for_the_other_one(self, made: Any) -> None:
+        """The first of two alone cannot bring the cluster back; it stays, with its disk, until the second one is there."""
+        made.start()
+        made.add_nodes({"mysql": 2})
+        first, second = made.nodes[1:]
+        made.kill_node(first)
+        made.pass_time(3)  # so that nobody takes both for lost at once
+        made.kill_node(second)
+        for one in made.fakes():
+            one.primary = False
+        made.pass_time(120)
+        replaced = [one for one in made.operations() if one.kind == "replace_node"]
+        assert len(replaced) == 2
+        assert [one.error for one in replaced] == [None, None]
+        assert len(made.fakes()) == 3
+        assert synced(made)
+
+    def test_growing_without_a_majority_is_undone_at_once(self, made: Any) -> None:
+        made.start()
+        made.add_nodes({"mysql": 2})
+        for one in made.nodes[1:]:
+            made.kill_node(one)
+        for one in made.fakes():
+            one.primary = False
+        with pytest.raises(errors.OperationFailed, match="may hold rows that the others lack"):
+            made.add_nodes({"mysql": 1})
+        newest, *_ = made.operations()
+        assert newest.status is operations.OperationStatus.UNDONE
+        assert made.state == "RUNNING"
+        assert len(made.fakes()) == 3
 
 
 def pass_repairs(made: Any) -> None:

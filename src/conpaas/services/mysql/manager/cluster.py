@@ -74,9 +74,9 @@ class Cluster:
     # All at once
 
     def converge(self, go: rounds.Round, nodes: Sequence[node.ServiceNode], note: Note) -> None:
-        """Have the nodes be one cluster with its load balancers; returns when all that answer are.
+        """Have the nodes be one cluster with its load balancers; returns when all that answer are. Raises NoMajority.
 
-        In a lenient round nobody may answer; the rest is left for later then.
+        In a lenient round nobody may answer, or too few; the rest is left for later then.
         """
         self._memory.incomplete = True
         own = members.of_role(nodes, spec.MYSQL)
@@ -84,7 +84,7 @@ class Cluster:
             self.establish(go, own, nodes, note)
             self.join_all(go, own, nodes, note)
             self.balance(go, nodes)
-        except rounds.NobodyAnswers as error:
+        except (rounds.NobodyAnswers, NoMajority) as error:
             if not go.lenient:
                 raise
             log.warning("the nodes stay as they are for now: %s", error)
@@ -148,18 +148,18 @@ class Cluster:
             time.sleep(_PAUSE)
 
     def _founder(self, go: rounds.Round, own: Sequence[node.ServiceNode], note: Note) -> node.ServiceNode:
-        """Who may found the cluster, or bring it back. Raises OperationFailed when that cannot be told."""
+        """Who may found the cluster, or bring it back. Raises OperationFailed when that cannot be told, NoMajority when it can be later."""
         by_id = {one.id: one for one in own}
         if self._memory.uuid is None:
             known = by_id.get(self._memory.founder or "")
             return known or by_id[self._memory.in_order(list(by_id))[0]]
         if go.silent:
-            raise errors.OperationFailed(
+            raise NoMajority(
                 f"The cluster has no majority, and {', '.join(sorted(go.silent))} may hold rows that the others lack but gives no answer.",
                 hint="it goes on by itself when that node answers or is replaced",
             )
         if unread := self.unread():
-            raise errors.OperationFailed(
+            raise NoMajority(
                 unread_sentence(unread),
                 hint="it goes on by itself when that node is replaced; go_on_without gives up what only its disk holds",
             )
@@ -343,6 +343,10 @@ class Cluster:
         own = {one.id: one for one in members.of_role(nodes, spec.MYSQL)}
         for key in reversed(self._memory.in_order(list(own))):
             self._stop(own[key])
+
+
+class NoMajority(errors.OperationFailed):
+    """Nobody may begin the cluster before others, who may hold rows that these lack, answer or are replaced."""
 
 
 class Watch:

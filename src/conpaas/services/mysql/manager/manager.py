@@ -12,7 +12,7 @@ from conpaas.core.operations import Operation, OperationKind, Step
 from conpaas.core.states import State
 from conpaas.services.mysql import spec
 from conpaas.services.mysql.agent import client
-from conpaas.services.mysql.manager import accounts, members, performance, restoring, variables
+from conpaas.services.mysql.manager import accounts, cluster, members, performance, restoring, variables
 
 REPAIR: Final = OperationKind(
     "repair_cluster",
@@ -100,13 +100,25 @@ class MySQLManager(restoring.RestoreCalls, variables.VariableCalls, performance.
         with self.guard:
             ids = set(node.ids_of(nodes))
             present = [one for one in self.nodes if one.id not in ids]
-            self.cluster.converge(self.cluster.round(tolerated=present), self.nodes, self.note)
+            try:
+                self.cluster.converge(self.cluster.round(tolerated=present), self.nodes, self.note)
+            except cluster.NoMajority as error:
+                if not self._replacing:
+                    raise
+                # It has the disk of the lost node, which the others need: they begin when the rest of them is replaced, too.
+                self.note(f"{', '.join(sorted(ids))} waits: {error}")
+                self.memory.incomplete = False  # that they are not well is seen anyhow, and first those are to be replaced
             self.memory.shape = members.counts(self.nodes)
+
+    @property
+    def _replacing(self) -> bool:
+        """Whether what is under way is the replacement of a lost node."""
+        return self.operation is not None and self.operation.kind == lifecycle.REPLACE.name
 
     def on_undo_add_nodes(self, nodes: list[node.ServiceNode]) -> None:
         with self.guard:
             staying = self.nodes
-            if self.operation is not None and self.operation.kind != lifecycle.REPLACE.name:
+            if not self._replacing:
                 self.memory.shape = members.counts(staying)
             self.cluster.shut_down(nodes, 0.0)
             if staying:
