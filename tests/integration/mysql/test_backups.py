@@ -6,6 +6,7 @@ import datetime
 import functools
 import pathlib
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -287,3 +288,29 @@ def test_a_service_loses_everything_and_has_it_back_to_the_second(directory: pat
         writer.sql("INSERT INTO a.t VALUES (3)")
         service.do("restore_backup", id=id)
         assert [rows(one) for one in service.members] == [[1]] * 2
+
+
+def test_a_service_whose_data_are_gone_has_them_again(directory: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    """Of both members, so that nobody takes requests any more."""
+    monkeypatch.setattr(simulation, "SimulatedDirector", functools.partial(simulation.SimulatedDirector, network="127.157"))
+    with Service(directory) as service:
+        service.start()
+        service.add_nodes({"mysql": 1})
+        writer, _ = service.members
+        writer.sql("CREATE DATABASE a")
+        writer.sql("CREATE TABLE a.t (i INT PRIMARY KEY)")
+        writer.sql("INSERT INTO a.t VALUES (1)")
+        service.do("create_backup")
+        next_second()
+        writer.sql("INSERT INTO a.t VALUES (2)")
+        until = next_second()
+        service.manager._logs_due = 0.0
+        service.manager.tend_backups()
+        for one in service.members:
+            one.signal(signal.SIGSTOP)
+        for one in service.members:
+            shutil.rmtree(one.layout.data)
+            one.signal(signal.SIGKILL)
+        service.do("restore_backup", until=stamp(until))
+        assert [rows(one) for one in service.members] == [[1, 2]] * 2
+        assert service.call("get_service_info")["cluster"]["healthy"]
