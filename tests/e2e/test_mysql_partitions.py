@@ -107,14 +107,15 @@ def test_each_member_is_alone_for_a_moment(database: databases.Database, account
 
 def test_each_member_is_alone_for_long(database: databases.Database, accounts: bank.Bank, switch: partitions.Switch) -> None:
     """The manager reaches all of them: it has the one that got furthest go on, and the others wait for it."""
+    if switch.obstacle:
+        pytest.skip(f"the manager does not reach stopped VMs: {switch.obstacle}")
     before = database.repairs()
     with busy(database, accounts):
         members = list(database.addresses().values())
         with switch.cut(database.platform, [], *([one] for one in members)):
             wait_cut(database, *members)
-            if not switch.obstacle:
-                accounts.goes_on()
-                assert sum(databases.takes_writes(database.platform, one) for one in members) == 1
+            accounts.goes_on()
+            assert sum(databases.takes_writes(database.platform, one) for one in members) == 1
         accounts.goes_on()
         print(f"each was alone for long: {accounts.longest:.2f} s without a transfer")
     assert database.repairs() > before

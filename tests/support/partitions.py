@@ -17,7 +17,7 @@ import shutil
 import signal
 import subprocess
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from conpaas.core import misc
 from tests.support import consistency
@@ -56,9 +56,10 @@ class Switch:
             with frozen(platform, [address for side in sides[1:] for address in side]):
                 yield
             return
-        for address in [address for side in sides for address in side]:
-            assert self._group(address).exists(), f"the VM {address} is in no control group, so it cannot be cut off"
-        _nft("-f", "-", rules=self._rules(sides))
+        groups = [[_groups() / self._name / address for address in side] for side in sides]
+        strange = [one.name for side in groups for one in side if not one.exists()]
+        assert not strange, f"the VMs {strange} are in no control groups, so they cannot be cut off"
+        _nft("-f", "-", rules=_rules(self._name, f"127.{self._net}.0.0/16", groups))
         try:
             yield
         finally:
@@ -72,27 +73,6 @@ class Switch:
             groups = _groups() / self._name
             for one in [*groups.glob("*/"), groups]:
                 misc.wait_until(functools.partial(_removed, one), timeout=10, what=f"the end of the last process in {one}")
-
-    def _group(self, address: str) -> pathlib.Path:
-        return _groups() / self._name / address
-
-    def _rules(self, sides: tuple[Collection[str], ...]) -> str:
-        """A packet is marked with the side whose socket sends it, and dropped before a socket of another side gets it."""
-        network = f"127.{self._net}.0.0/16"
-        sent = [f"ip saddr != {network} ip daddr != {network} accept"]
-        received = ["meta mark 0 accept"]
-        for mark, side in enumerate(sides, 1):
-            for address in side:
-                group = self._group(address)
-                depth = len(group.relative_to(_groups()).parts)
-                socket = f'socket cgroupv2 level {depth} "{group.relative_to(_NFT_ROOT)}"'
-                sent.append(f"{socket} meta mark set {mark} accept")
-                received.append(f"{socket} meta mark != {mark} counter drop")
-        chains = {"output": sent, "input": received}
-        text = "".join(
-            f"chain {hook} {{ type filter hook {hook} priority 0;\n{chr(10).join(rules)}\n}}\n" for hook, rules in chains.items()
-        )
-        return f"table ip {self._name} {{\n{text}}}\n"
 
     def _count(self) -> int:
         listed = json.loads(_nft("--json", "list", "table", "ip", self._name))
@@ -145,20 +125,35 @@ def _groups() -> pathlib.Path:
 
 def _is_able() -> bool:
     """Whether a filter like those of `Switch` can be had."""
-    probe = Switch.__new__(Switch)
-    probe._net, probe._name = 0, f"conpaas-probe-{os.getpid()}"
-    group = probe._group("127.0.0.0")
+    name = f"conpaas-probe-{os.getpid()}"
+    group = _groups() / name
     try:
-        group.mkdir(parents=True)
-        _nft("-f", "-", rules=probe._rules((["127.0.0.0"],)))
-        _nft("delete", "table", "ip", probe._name)
+        group.mkdir()
+        _nft("-f", "-", rules=_rules(name, "127.0.0.0/32", [[group]]))
+        _nft("delete", "table", "ip", name)
     except (OSError, AssertionError):
         return False
     finally:
-        for one in (group, group.parent):
-            with contextlib.suppress(OSError):
-                one.rmdir()
+        with contextlib.suppress(OSError):
+            group.rmdir()
     return True
+
+
+def _rules(table: str, network: str, sides: Sequence[Sequence[pathlib.Path]]) -> str:
+    """What drops the packets of a network between control groups of different sides: a packet is marked with the side whose socket sends
+    it, and goes no further when a socket of another side is to get it."""
+    sent = [f"ip saddr != {network} ip daddr != {network} accept"]
+    received = ["meta mark 0 accept"]
+    for mark, side in enumerate(sides, 1):
+        for group in side:
+            depth = len(group.relative_to(_groups()).parts)
+            socket = f'socket cgroupv2 level {depth} "{group.relative_to(_NFT_ROOT)}"'
+            sent.append(f"{socket} meta mark set {mark} accept")
+            received.append(f"{socket} meta mark != {mark} counter drop")
+    lines = [f"table ip {table}", f"delete table ip {table}", f"table ip {table} {{"]  # whatever a run that was killed has left
+    for hook, rules in (("output", sent), ("input", received)):
+        lines += [f"chain {hook} {{", f"type filter hook {hook} priority 0", *rules, "}"]
+    return "\n".join([*lines, "}", ""])
 
 
 def _removed(group: pathlib.Path) -> bool:
