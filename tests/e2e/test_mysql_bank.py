@@ -68,6 +68,13 @@ class Trouble:
         for pid in [databases.server_of(self._database.platform, ip) for ip in self._members()]:
             os.kill(pid, signal.SIGKILL)
 
+    def balancer_is_killed(self) -> None:
+        (address,) = self._database.addresses("glb").values()
+        for pid in consistency.processes_of(self._database.platform, address):
+            if consistency.command_of(pid)[0].endswith("/haproxy"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def agent_is_killed(self) -> None:
         os.kill(consistency.daemon_of(self._database.platform, self._anybody(), "agent"), signal.SIGKILL)
 
