@@ -140,6 +140,27 @@ class TestComingBack:
         assert len(made.fakes()) == 3
         assert synced(made)
 
+    def test_a_load_balancer_that_was_replaced_meanwhile_knows_the_members_in_the_end(self, made: Any) -> None:
+        made.start()
+        made.add_nodes({"mysql": 2, "glb": 1})
+        silent = made.nodes[2]
+        balancer = next(one for one in made.nodes if one.role == spec.GLB)
+        made.kill_node(balancer)
+        made.pass_time(5)
+        made.kill_node(silent)
+        parted = made.fakes()
+        for one in parted:
+            one.running = one.primary = False
+        made.pass_time(5)
+        assert balancer.id not in {one.id for one in made.nodes}, "it is replaced, though nobody has a majority"
+        made.revive_node(silent)
+        for one in parted:
+            one.running = one.primary = True  # they find each other
+        pass_repairs(made)
+        (new,) = made.fakes(spec.GLB)
+        assert new.balancer is not None
+        assert synced(made)
+
     def test_growing_without_a_majority_is_undone_at_once(self, made: Any) -> None:
         made.start()
         made.add_nodes({"mysql": 2})

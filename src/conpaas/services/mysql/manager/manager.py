@@ -107,7 +107,7 @@ class MySQLManager(restoring.RestoreCalls, variables.VariableCalls, performance.
                     raise
                 # It has the disk of the lost node, which the others need: they begin when the rest of them is replaced, too.
                 self.note(f"{', '.join(sorted(ids))} waits: {error}")
-                self.memory.incomplete = False  # that they are not well is seen anyhow, and first those are to be replaced
+                self._rest_until = time.monotonic() + self._unwell  # first those are to be replaced, too
             self.memory.shape = members.counts(self.nodes)
 
     @property
