@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import datetime
 import functools
 import pathlib
@@ -14,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from conpaas.core import errors, file, params
+from conpaas.core import errors, file, misc, params
+from conpaas.services.mysql.workload import sql
 from conpaas.testing import harness, simulation
 
 from . import machine
@@ -173,6 +176,29 @@ def test_a_journal_is_met_at_any_second_and_the_others_follow(make_machine: Make
     first.sql("INSERT INTO a.later VALUES (1)")
     (log,) = first.agent.close_binlogs(again["seqno"])["binlogs"]
     assert log["after"] <= again["seqno"] < log["last"]
+
+
+def test_logs_hold_what_was_acknowledged_before_though_the_member_is_behind(make_machine: Make, directory: pathlib.Path):
+    first, second = both = [make_machine(), make_machine()]
+    first.start(both, bootstrap=True)
+    second.start(both)
+    second.synced(2)
+    first.sql("CREATE DATABASE a")
+    first.sql("CREATE TABLE a.t (i INT PRIMARY KEY)")
+    second.sql("SET GLOBAL wsrep_desync = ON")
+    before = made(second)["seqno"]
+    with contextlib.closing(sql.connect(second.layout.socket, 20.0)) as connection, connection.cursor() as cursor:
+        cursor.execute("FLUSH TABLES WITH READ LOCK")  # what the other one writes waits here
+        for number in range(5):
+            first.sql("INSERT INTO a.t VALUES (%s)", number)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(second.agent.close_binlogs, before)
+            waits = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%%gtid_binlog_pos%%' AND id <> CONNECTION_ID()"
+            misc.wait_until(lambda: asked.done() or second.sql(waits) == [(1,)], timeout=10, what="the question for logs")
+            cursor.execute("UNLOCK TABLES")
+            (log,) = asked.result()["binlogs"]
+    assert log["last"] - before == 5
+    second.sql("SET GLOBAL wsrep_desync = OFF")
 
 
 def test_another_service_takes_a_backup_and_its_own_accounts_are_there(make_machine: Make, directory: pathlib.Path):

@@ -86,6 +86,8 @@ class Backups:
         `name`, `bytes`, and what `binlog.Survey` tells."""
         places = self._places()
         with contextlib.closing(sql.connect(places.socket, _TIMEOUT)) as connection:
+            # A member may be behind: what was acknowledged before must be in its logs.
+            status.rows(connection, "SET SESSION wsrep_sync_wait = 1")
             if backup.seqno_in(str(status.rows(connection, "SELECT @@gtid_binlog_pos")[0][0])) <= after:
                 return []
             status.rows(connection, "FLUSH NO_WRITE_TO_BINLOG BINARY LOGS")
