@@ -3,7 +3,8 @@ come; services at rest do their housekeeping.
 
 One thread decides, a bounded pool asks. A node counts as lost when it has been silent for `lost_after` seconds, when the Director no longer
 knows its VM, or when somebody reports it. Silence counts only while somebody else (the Director, another node) was heard: a manager whose
-own network fails gives nobody up. What is lost is remembered in the store, so that a replacement that could not be had (credits, quota, a
+own network fails gives nobody up. While it hears the Director but none of several nodes, it waits five times as long: they may well work
+for their clients. What is lost is remembered in the store, so that a replacement that could not be had (credits, quota, a
 Director that is down) is tried again, with growing pauses, until it comes.
 """
 
@@ -29,6 +30,8 @@ PINGS_PER_SECOND = 100.0
 
 FAILURES = 2
 """Failed calls, at least, before silence counts."""
+NOBODY_ANSWERS = 5
+"""How many times as long it takes until nodes are lost while none of several answers."""
 
 FIRST_PAUSE = 30.0
 LONGEST_PAUSE = 600.0
@@ -250,7 +253,9 @@ class HealthMonitor:
         with self._changed:
             reasons = dict(self._reported)
             silent = {key: watch.silent_since for key, watch in self._watches.items() if watch.silent_since is not None}
-            expired = [key for key, watch in self._watches.items() if watch.lost(now, self._settings.lost_after)]
+            all_of_several = len(silent) > 1 and len(silent) == len(self._watches)
+            patience = self._settings.lost_after * (NOBODY_ANSWERS if all_of_several else 1)
+            expired = [key for key, watch in self._watches.items() if watch.lost(now, patience)]
         if silent:
             asked, known = self._known_to_director(now)
             if known is not None:

@@ -332,10 +332,23 @@ def test_all_nodes_lost_at_once_are_replaced_together(running: testing.Harness) 
     running.add_nodes({"node": 2})
     for one in running.nodes:
         running.kill_node(one)
-    running.pass_time(15)
+    running.pass_time(60)
     assert node.ids_of(running.nodes) == ["iaasi-0004", "iaasi-0005", "iaasi-0006"]
     assert [op.kind for op in running.operations()].count("replace_node") == 1
     running.check()
+
+
+def test_a_manager_that_hears_the_director_but_no_node_waits_longer(running: testing.Harness) -> None:
+    """More likely than that all died at once: they work for their clients, and only the way from here to them is broken."""
+    running.add_nodes({"node": 2})
+    before = running.nodes
+    for one in before:
+        running.kill_node(one)
+    running.pass_time(30)
+    for one in before:
+        running.revive_node(one)
+    running.pass_time(60)
+    assert running.nodes == before
 
 
 def test_without_credit_the_service_goes_on_with_fewer_nodes_and_asks_again_later(running: testing.Harness) -> None:
