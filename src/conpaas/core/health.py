@@ -237,6 +237,9 @@ class HealthMonitor:
             watch.queued = False
             if failure is None:
                 self._heard = self._clock()
+                if self._nobody_answers():  # it did until now: the way to the others may be there again, too
+                    for other in self._watches.values():
+                        other.silent_since, other.failures = self._heard, 0
                 watch.silent_since, watch.failures = None, 0
                 watch.due = self._clock() + interval
                 return
@@ -247,14 +250,17 @@ class HealthMonitor:
                 watch.failures += 1
             watch.due = self._clock() + self._settings.interval / 2
 
+    def _nobody_answers(self) -> bool:
+        """Whether there are several nodes, and all are silent. To be called with the lock."""
+        return len(self._watches) > 1 and all(watch.silent_since is not None for watch in self._watches.values())
+
     def _find_lost(
         self, watched: dict[str, tuple[manager.BaseManager, node.ServiceNode]], now: float
     ) -> list[tuple[manager.BaseManager, node.ServiceNode, str]]:
         with self._changed:
             reasons = dict(self._reported)
             silent = {key: watch.silent_since for key, watch in self._watches.items() if watch.silent_since is not None}
-            all_of_several = len(silent) > 1 and len(silent) == len(self._watches)
-            patience = self._settings.lost_after * (NOBODY_ANSWERS if all_of_several else 1)
+            patience = self._settings.lost_after * (NOBODY_ANSWERS if self._nobody_answers() else 1)
             expired = [key for key, watch in self._watches.items() if watch.lost(now, patience)]
         if silent:
             asked, known = self._known_to_director(now)
