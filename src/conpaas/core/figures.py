@@ -1,7 +1,7 @@
 """What the charts of a service's page showed: a row of numbers a minute, for a day.
 
-So whoever opens the page sees what was before, and a chart costs one question a minute whether anybody looks or not. It is kept in memory:
-a manager that starts again begins anew.
+So whoever opens the page sees what was before, and a chart costs one question a minute whether anybody looks or not. The rows are in the
+manager's store as well: one that starts again knows them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from conpaas.core import errors, pages
+from conpaas.core.state import measurements
 
 _log = logging.getLogger(__name__)
 
-INTERVAL: Final = 60.0
-"""Seconds between two rows."""
-KEPT: Final = 1440
+INTERVAL: Final = measurements.INTERVAL
+KEPT: Final = measurements.KEPT
 GAP: Final = 3.0
 """Rows that are missing one after the other before a chart shows a gap."""
 
@@ -37,15 +37,24 @@ class _Measured:
 class Figures:
     """The figures of one service, by the methods that tell them. Thread-safe."""
 
-    def __init__(self, page: pages.Page) -> None:
+    def __init__(self, page: pages.Page, kept: measurements.Measurements, service_id: int) -> None:
         columns: dict[str, dict[str, None]] = {}
         for panel in page.panels:
             for part in panel.parts:
                 if isinstance(part, pages.Chart):
                     columns.setdefault(part.method, {}).update(dict.fromkeys(value.key for value in part.series))
-        self._measured = {method: _Measured(tuple(keys), collections.deque(maxlen=KEPT)) for method, keys in columns.items()}
+        self._kept = kept
+        self._service_id = service_id
+        self._measured = {method: _Measured(tuple(keys), self._known(method, keys)) for method, keys in columns.items()}
         self._lock = threading.Lock()
-        self._due = 0.0
+        self._due = INTERVAL + max((measured.rows[-1][0] for measured in self._measured.values() if measured.rows), default=-INTERVAL)
+
+    def _known(self, method: str, columns: Iterable[str]) -> collections.deque[Row]:
+        try:
+            return collections.deque(self._kept.list(self._service_id, method, columns), maxlen=KEPT)
+        except errors.ConPaaSError as error:
+            _log.warning("what the chart of %s of service %d showed before cannot be read: %s", method, self._service_id, error)
+            return collections.deque(maxlen=KEPT)
 
     @property
     def methods(self) -> list[str]:
@@ -57,6 +66,7 @@ class Figures:
         if now < self._due and self._due - now <= INTERVAL:  # a clock that was put back does not stop it
             return
         self._due = now + INTERVAL
+        told: dict[str, dict[str, float | None]] = {}
         for method, measured in self._measured.items():
             try:
                 reply = ask(method)
@@ -66,6 +76,15 @@ class Figures:
             numbers = tuple(_number(pages.pick(reply, key)) for key in measured.columns)
             with self._lock:
                 measured.rows.append((now, numbers))
+            told[method] = dict(zip(measured.columns, numbers, strict=True))
+        self._keep(now, told)
+
+    def _keep(self, now: float, told: dict[str, dict[str, float | None]]) -> None:
+        """A chart is not worth an error: what cannot be kept is known until the manager ends."""
+        try:
+            self._kept.add(self._service_id, now, told)
+        except errors.ConPaaSError as error:
+            _log.warning("the charts of service %d could not be kept: %s", self._service_id, error)
 
     def tell(self, method: str, seconds: float, points: int, now: float) -> dict[str, Any]:
         """The rows of the last `seconds`, as means if there are more than `points`; a row of nulls stands where nothing was measured."""

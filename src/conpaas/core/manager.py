@@ -341,7 +341,7 @@ class BaseManager(service_parts.ServiceParts):
     def get_figures(self, method: str, seconds: int, points: int) -> dict[str, Any]:
         """Tell what a chart has shown until now: `columns`, and `rows` of a time and a number for each column, oldest first.
 
-        Measured once a minute while the service runs and kept for a day, unless the manager was started since.
+        Measured once a minute while the service runs and kept for a day.
         """
         params.must_be_one_of("method", method, self.figures.methods)
         return self.figures.tell(method, seconds, points, time.time())

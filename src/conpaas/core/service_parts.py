@@ -93,7 +93,7 @@ class ServiceParts:
         self.code_versions = ServiceCodes(context.store.codes, context.service_id)
         self.operation: ops.Operation | None = None
         self.victims: tuple[str, ...] | None = None
-        self.figures = figures.Figures(context.page)
+        self.figures = figures.Figures(context.page, context.store.measurements, context.service_id)
         self._store = context.store
         self._submit = context.submit
         self.log: logging.Logger = self._open_log()

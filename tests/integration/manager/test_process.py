@@ -70,6 +70,16 @@ def test_a_manager_killed_at_rest_finds_its_agents_again(world: Any) -> None:
     assert len(world.director.machines) == 1
 
 
+def test_a_manager_killed_at_rest_still_knows_what_charts_showed(world: Any) -> None:
+    started(world)
+    before = world.until(lambda: world.get("get_figures", 1, method="get_machines")["rows"], "the first minute is measured")
+    assert world.process is not None
+    world.process.send_signal(signal.SIGKILL)
+    world.await_death()
+    world.start()
+    assert world.get("get_figures", 1, method="get_machines")["rows"][: len(before)] == before
+
+
 def test_an_agent_that_dies_is_replaced(world: Any) -> None:
     started(world)
     world.await_end(world.call("add_nodes", service_id=1, nodes={"node": 1}, cloud="default")["operation"])

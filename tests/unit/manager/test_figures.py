@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from conpaas import testing
 from conpaas.core import errors, expose, figures, manager, pages, services
+from conpaas.core.state import store
 
 CHART = pages.Chart("Work", "get_work", (pages.Value("done.count", "done"), pages.Value("late", "late")), unit="/s")
 PAGE = pages.Page(panels=(pages.Panel("Work", (CHART, pages.Chart("Again", "get_work", (pages.Value("late", "late"),)))),))
+
+
+SERVICE = 1
+
+
+@pytest.fixture
+def opened(tmp_path: pathlib.Path) -> Iterator[store.Store]:
+    one = store.Store(tmp_path / "state.db")
+    assert one.services.create("worker") == SERVICE
+    yield one
+    one.close()
+
+
+def begun(kept: store.Store) -> figures.Figures:
+    return figures.Figures(PAGE, kept.measurements, SERVICE)
 
 
 class Measured:
@@ -28,8 +46,8 @@ class Measured:
         return self.work
 
 
-def test_a_row_a_minute_whatever_happens() -> None:
-    kept, service = figures.Figures(PAGE), Measured()
+def test_a_row_a_minute_whatever_happens(opened: store.Store) -> None:
+    kept, service = begun(opened), Measured()
     for second in range(0, 300, 2):
         kept.measure(service, 1000.0 + second)
     assert service.asked == 5
@@ -39,8 +57,8 @@ def test_a_row_a_minute_whatever_happens() -> None:
     assert kept.tell("get_work", 100, 100, 1300.0)["rows"] == [[1240, 1.0, 2.5]]
 
 
-def test_what_cannot_be_measured_is_a_gap() -> None:
-    kept, service = figures.Figures(PAGE), Measured()
+def test_what_cannot_be_measured_is_a_gap(opened: store.Store) -> None:
+    kept, service = begun(opened), Measured()
     kept.measure(service, 0.0)
     service.work = errors.Unreachable("nobody there")
     for minute in range(1, 6):
@@ -50,8 +68,8 @@ def test_what_cannot_be_measured_is_a_gap() -> None:
     assert kept.tell("get_work", 3600, 100, 400.0)["rows"] == [[0, 1.0, 2.5], [180, None, None], [360, None, None]]
 
 
-def test_many_rows_are_told_as_means_and_only_a_day_is_kept() -> None:
-    kept, service = figures.Figures(PAGE), Measured()
+def test_many_rows_are_told_as_means_and_only_a_day_is_kept(opened: store.Store) -> None:
+    kept, service = begun(opened), Measured()
     for minute in range(2000):
         service.work = {"done": {"count": minute}, "late": None}
         kept.measure(service, 60.0 * minute)
@@ -64,12 +82,81 @@ def test_many_rows_are_told_as_means_and_only_a_day_is_kept() -> None:
     assert middle[1] == pytest.approx(middle[0] / 60, abs=1)
 
 
-def test_a_clock_that_is_put_back_does_not_stop_it() -> None:
-    kept, service = figures.Figures(PAGE), Measured()
+def test_a_clock_that_is_put_back_does_not_stop_it(opened: store.Store) -> None:
+    kept, service = begun(opened), Measured()
     kept.measure(service, 10_000_000.0)
     kept.measure(service, 0.0)
     assert service.asked == 2
     assert kept.tell("get_work", 60, 10, 0.0)["rows"] == [[0, 1.0, 2.5]]
+
+
+def test_a_manager_that_starts_again_knows_the_day(opened: store.Store) -> None:
+    before, service = begun(opened), Measured()
+    for minute in range(2000):
+        service.work = {"done": {"count": minute}, "late": None if minute % 2 else 0.5}
+        before.measure(service, 60.0 * minute)
+    now = 60.0 * 1999
+    known = begun(opened)
+    assert known.tell("get_work", 86_400, 500, now) == before.tell("get_work", 86_400, 500, now)
+    asked = service.asked
+    known.measure(service, now + 30)
+    assert service.asked == asked, "the minute is not over"
+    known.measure(service, now + 60)
+    assert service.asked == asked + 1
+    assert opened.db.row("SELECT count(*) FROM measurements")[0] == figures.KEPT  # type: ignore[index]
+
+
+def test_a_chart_with_other_columns_keeps_those_that_it_had(opened: store.Store) -> None:
+    begun(opened).measure(Measured(), 60.0)
+    chart = pages.Chart("Work", "get_work", (pages.Value("new", "new"), pages.Value("late", "late")))
+    known = figures.Figures(pages.Page(panels=(pages.Panel("Work", (chart,)),)), opened.measurements, SERVICE)
+    assert known.tell("get_work", 60, 10, 60.0)["rows"] == [[60, None, 2.5]]
+
+
+@pytest.mark.parametrize("broken", ["", "[1, 2]", "{", '{"late": "much"}', b"\xff\x00"])
+def test_a_broken_row_is_left_out_and_logged(opened: store.Store, broken: str | bytes, caplog: pytest.LogCaptureFixture) -> None:
+    before, service = begun(opened), Measured()
+    before.measure(service, 60.0)
+    before.measure(service, 120.0)
+    opened.db.execute("UPDATE measurements SET numbers = ? WHERE at = 60", broken)
+    assert begun(opened).tell("get_work", 3600, 100, 130.0)["rows"] == [[120, 1.0, 2.5]]
+    assert "get_work of service 1 cannot be read" in caplog.text
+
+
+def test_a_table_that_cannot_be_read_costs_the_past_only(
+    opened: store.Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun(opened).measure(Measured(), 60.0)
+
+    def broken(*_: object) -> None:
+        raise errors.ConfigurationError("The store cannot be used: database disk image is malformed.")
+
+    monkeypatch.setattr(opened.measurements, "list", broken)
+    one = begun(opened)
+    one.measure(Measured(), 120.0)
+    assert one.tell("get_work", 3600, 100, 130.0)["rows"] == [[120, 1.0, 2.5]]
+    assert "malformed" in caplog.text
+
+
+def test_a_full_disk_costs_the_memory_of_a_chart_only(
+    opened: store.Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise errors.StorageFull("There is no room left.")
+
+    monkeypatch.setattr(opened.measurements, "add", full)
+    one = begun(opened)
+    one.measure(Measured(), 60.0)
+    assert one.tell("get_work", 60, 10, 60.0)["rows"] == [[60, 1.0, 2.5]]
+    assert "There is no room left." in caplog.text
+
+
+def test_the_rows_of_a_removed_service_go_with_it(opened: store.Store) -> None:
+    one = begun(opened)
+    one.measure(Measured(), 60.0)
+    opened.services.remove(SERVICE)
+    one.measure(Measured(), 120.0)
+    assert not opened.db.rows("SELECT * FROM measurements")
 
 
 class Worker(manager.BaseManager):

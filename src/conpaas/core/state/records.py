@@ -137,6 +137,7 @@ class Services:
                 "DELETE FROM volumes WHERE service_id = ?",
                 "DELETE FROM disks WHERE service_id = ?",
                 "DELETE FROM scripts WHERE service_id = ?",
+                "DELETE FROM measurements WHERE service_id = ?",
             ):
                 self._db.execute(statement, service_id)
 

@@ -118,5 +118,16 @@ ALTER TABLE nodes ADD COLUMN leaves_at REAL;
 ALTER TABLE nodes ADD COLUMN heir TEXT;
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3)
+VERSION_4 = """
+CREATE TABLE measurements (
+    service_id INTEGER NOT NULL,
+    method TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    at REAL NOT NULL,
+    numbers TEXT NOT NULL,
+    PRIMARY KEY (service_id, method, place)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3, VERSION_4)
 """Scripts in order; the file's `user_version` counts those applied. Add to the end, never change one that was released."""

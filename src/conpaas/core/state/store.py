@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from conpaas.core import states
-from conpaas.core.state import database, disks, operations, records, settings
+from conpaas.core.state import database, disks, measurements, operations, records, settings
 
 APPLICATION = 0
 """The service id of the application manager itself."""
@@ -25,6 +25,7 @@ class Store:
         self.disks = disks.Disks(self.db)
         self.scripts = records.Scripts(self.db)
         self.codes = records.Codes(self.db)
+        self.measurements = measurements.Measurements(self.db)
         self.operations = operations.SqliteOperationStore(self.db, self.services)
         self._settings: dict[int, settings.Settings] = {}
         if self.services.find(APPLICATION) is None:
