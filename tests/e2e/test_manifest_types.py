@@ -66,7 +66,15 @@ def manifest(name: str, directory: pathlib.Path) -> dict[str, Any]:
                 "PhpConf": {"memory_limit": "96M"},
             },
             {"Type": "java", "ServiceName": "tomcat", "Start": 0, "Archive": war, "StartupInstances": {"backend": 3}},
-            {"Type": "mysql", "ServiceName": "spare", "Start": 0, "Variables": {"max_connections": "70"}},
+            {
+                "Type": "mysql",
+                "ServiceName": "spare",
+                "Start": 0,
+                "Variables": {"max_connections": "70"},
+                "Password": "contrail456",
+                "Dump": data_urls.encode("dump.sql", DUMP.replace("red", "blue").encode()),
+                "Bindings": [{"service": "tomcat", "database": "shop"}],
+            },
             {"Type": "helloworld", "ServiceName": "quiet", "Start": 0, "String": "shh", "StartupScript": script},
         ],
     }
@@ -100,7 +108,7 @@ def check(platform: platforms.Platform, name: str) -> None:
         "db": ("mysql", "RUNNING"),
         "site": ("php", "RUNNING"),
         "tomcat": ("java", "INIT"),
-        "spare": ("mysql", "INIT"),
+        "spare": ("mysql", "STOPPED"),
         "quiet": ("helloworld", "INIT"),
     }
     assert roles(platform, name, found["db"]["sid"]) == {"mysql": 1}
@@ -117,13 +125,22 @@ def check(platform: platforms.Platform, name: str) -> None:
     assert (exported[1]["Environment"], exported[1]["PhpConf"]) == ({"GREETING": "moin"}, {"memory_limit": "96M"})
     assert [data_urls.decode(exported[index]["StartupScript"])[1].decode() for index in (1, 4)] == [SCRIPT, SCRIPT]
     assert exported[3]["Variables"] == {"max_connections": "70"}
+    assert exported[3]["Bindings"] == [{"service": "tomcat", "database": "shop", "prefix": "MYSQL"}]
     assert exported[4]["String"] == "shh"
+
+
+def check_spare(platform: platforms.Platform, name: str, dump: pathlib.Path) -> None:
+    """The data that the manifest named for a service that is not to run are there once it is started."""
+    platform.cps("mysql", "start", name, "spare")
+    platform.cps("mysql", "dump", name, "spare", "--to", dump)
+    assert "a blue kite" in dump.read_text()
 
 
 def test_every_field_of_every_type(platform: platforms.Platform, tmp_path: pathlib.Path) -> None:
     upload(platform, manifest("shop", tmp_path), tmp_path)
     check(platform, "shop")
     assert page(platform, "shop") == {"goods": "a red kite", "greeting": "moin", "limit": "96M"}
+    check_spare(platform, "shop", tmp_path / "spare.sql")
     consistency.assert_consistent(platform)
     exported = json.loads(platform.cps("application", "download_manifest", "shop").out)
     platform.cps("--yes", "application", "delete", "shop")

@@ -53,9 +53,10 @@ class ManifestField:
     """A field that services of a type may have in a manifest, besides those that all have.
 
     Its value goes to `apply_manifest` of the service's manager. With `file`, it is the URL of a file: the Director fetches and
-    uploads it, and the reply to the upload is what `apply_manifest` gets. A field `running` is applied once the service runs;
-    the others before it is started. With `peer`, the value is a list of objects in which this key is the name of another service of the
-    manifest; `apply_manifest` gets that service's id instead, and `export_manifest` tells it.
+    uploads it, and the reply to the upload is what `apply_manifest` gets. A field `running` is applied once the service runs
+    (one that is not to be started runs for as long as that takes); the others before it is started. With `peer`, the value is a list of
+    objects in which this key is the name of another service of the manifest; `apply_manifest` gets that service's id instead, and
+    `export_manifest` tells it.
     """
 
     name: str

@@ -30,6 +30,7 @@ MANIFEST = {
             "Archive": data_urls.encode("code.tar", CODE),
         },
         {"Type": "helloworld", "StartupInstances": {"node": 5}},
+        {"Type": "mysql", "ServiceName": "spare", "Password": "a password", "Variables": {"max_connections": "70"}},
     ],
 }
 COUNTS = {1: {"node": 3}, 2: {"master": 1}}
@@ -43,6 +44,7 @@ class Managers:
         self.services: dict[int, dict[str, Any]] = {}
         self.operations: dict[str, dict[str, Any]] = {}
         self.refuse_start = ""
+        self.refuse_stop = ""
         self.hang = False
         self.lose_answers = 0
         self._ids = itertools.count(1)
@@ -90,7 +92,10 @@ class Managers:
         return {"service_id": made}
 
     def apply_manifest(self, aid: int, sid: int, params: Any) -> Any:
-        self.services[sid]["applied"].update(params["fields"])
+        service = self.services[sid]
+        service["applied"].update(
+            {key: (value, service["state"]) if key == "Password" else value for key, value in params["fields"].items()}
+        )
         return {}
 
     def start_service(self, aid: int, sid: int, params: Any) -> Any:
@@ -100,17 +105,25 @@ class Managers:
             service["state"] = "PROLOGUE"
         elif not self.refuse_start:
             service["state"] = "RUNNING"
-            self._nodes(params["service_id"], ["master" if service["type"] == "generic" else "node"])
+            service["nodes"] = self._nodes(params["service_id"], [{"generic": "master", "mysql": "mysql"}.get(service["type"], "node")])
         return self._done(self.refuse_start)
+
+    def stop_service(self, aid: int, sid: int, params: Any) -> Any:
+        service = self.services[params["service_id"]]
+        assert service["state"] == "RUNNING", "it is not running"
+        if not self.refuse_stop:
+            self.world.remove(service["nodes"], key=f"removal-{next(self._ids)}")
+            service["state"] = "STOPPED"
+        return self._done(self.refuse_stop)
 
     def add_nodes(self, aid: int, sid: int, params: Any) -> Any:
         assert self.services[params["service_id"]]["state"] == "RUNNING"
         self._nodes(params["service_id"], [role for role, count in params["nodes"].items() for _ in range(count)])
         return self._done("")
 
-    def _nodes(self, sid: int, roles: list[str]) -> None:
+    def _nodes(self, sid: int, roles: list[str]) -> Any:
         infos = [{"role": role, "cloud": "default"} for role in roles]
-        self.world.ask(infos, key=f"request-{next(self._ids)}", service_id=sid)
+        return self.world.ask(infos, key=f"request-{next(self._ids)}", service_id=sid)
 
     def _done(self, error: str) -> dict[str, Any]:
         key = f"op{next(self._ids)}"
@@ -152,11 +165,13 @@ class Stage:
         assert self.world.application().status == "RUNNING", self.world.application().reason
         assert [(row.sid, row.type, row.name) for row in self.services()] == [
             (1, "helloworld", "greeter"), (2, "generic", "New generic service"), (3, "helloworld", "New helloworld service"),
+            (4, "mysql", "spare"),
         ]  # fmt: skip
         assert self.counts() == COUNTS
         assert self.world.vms() == self.world.recorded()
         known = self.managers.services
-        assert [known[sid]["state"] for sid in sorted(known)] == ["RUNNING", "RUNNING", "INIT"]
+        assert [known[sid]["state"] for sid in sorted(known)] == ["RUNNING", "RUNNING", "INIT", "STOPPED"]
+        assert known[4]["applied"] == {"Variables": {"max_connections": "70"}, "Password": ("a password", "RUNNING")}
         assert known[1]["applied"] == {"String": "moin"}
         assert list(known[2]["versions"].values()) == [CODE]
         assert known[2]["applied"]["Archive"]["codeVersionId"] in known[2]["versions"]
@@ -205,6 +220,12 @@ def test_a_service_that_fails_undoes_the_whole(stage: Stage) -> None:
     stage.assert_undone(FAILURE)
 
 
+def test_a_service_that_does_not_stop_again_undoes_the_whole(stage: Stage) -> None:
+    stage.managers.refuse_stop = "it hangs"
+    stage.deploy()
+    stage.assert_undone("Service 4, 'spare' (mysql): it hangs")
+
+
 @pytest.mark.parametrize("when", [faults.UNDO, faults.UNDO_AFTER, faults.UNDO_RECORDED])
 @pytest.mark.parametrize("step", [step.name for step in deploy.DEPLOY.steps if step.name != "tidy"])
 def test_a_director_that_dies_goes_on_undoing(stage: Stage, killing: Any, killed: Any, step: str, when: str) -> None:
@@ -215,7 +236,7 @@ def test_a_director_that_dies_goes_on_undoing(stage: Stage, killing: Any, killed
     stage.assert_undone(FAILURE)
 
 
-@pytest.mark.parametrize("lost", [1, 2, 5, 8])
+@pytest.mark.parametrize("lost", [1, 2, 5, 8, 12, 16])
 def test_answers_that_are_lost_change_nothing(stage: Stage, lost: int) -> None:
     stage.managers.lose_answers = lost
     stage.deploy()
@@ -241,11 +262,12 @@ def test_a_manifest_is_written_and_nothing_changes(stage: Stage) -> None:
     stage.deploy()
     stage.managers.services[1]["fields"] = {"String": "moin"}
     made = export.export(stage.world.database, stage.managers, stage.world.aid)  # type: ignore[arg-type]
-    first, second, third = made["Services"]
+    first, second, third, fourth = made["Services"]
     shown = {"ServiceName": "greeter", "Start": 1, "Cloud": "default", "StartupInstances": {"node": 3}, "String": "moin"}
     assert first == {"Type": "helloworld", **shown}
     assert data_urls.decode(second["StartupScript"]) == ("startup-script.sh", SCRIPT)
     assert third == {"Type": "helloworld", "ServiceName": "New helloworld service", "Start": 0}
+    assert fourth == {"Type": "mysql", "ServiceName": "spare", "Start": 0}
     schema.parse(json.dumps(made))
     stage.assert_complete()
 

@@ -1,4 +1,4 @@
-"""Other services in a manifest that is written: they are named, and what cannot be applied is left out."""
+"""Other services in a manifest that is written: they are named."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_services_are_named() -> None:
     assert [one["service"] for one in made["Bindings"]] == ["site", "other"]
 
 
-def test_what_needs_a_running_service_is_left_out_of_one_that_does_not_run() -> None:
-    assert "Bindings" not in named(database(0, 2), {1: "db", 2: "site"})
+def test_also_those_of_a_service_that_does_not_run() -> None:
+    assert named(database(0, 2), {1: "db", 2: "site"})["Bindings"] == [{"service": "site", "database": "shop"}]
 
 
 @pytest.mark.parametrize("titles", [{1: "db", 2: "site", 3: "site"}, {1: "site", 2: "site"}, {1: "db"}])

@@ -106,7 +106,6 @@ def test_a_service_is_not_started_unless_it_says_so() -> None:
         ({"Archive": "data:x"}, "Services[1].Archive: A data URL has the form"),
         ({"Size": 0}, "Services[1].Size: 0 is less than the minimum of 1."),
         ({"Archiv": "x"}, "Services[1].Archiv: there is no such field; the fields are Archive, Cloud, Password"),
-        ({"Start": 0, "Password": "x"}, "Services[1].Password: it can be applied to a running service only; set Start to 1."),
         ({"ServiceName": "a\0b"}, "a text in it holds a NUL character."),
     ],
 )

@@ -5,7 +5,8 @@ fetch → (the steps of start_application) → add → prepare → run → tidy
 fetch    gets the files that the manifest names, before anything costs money
 add      makes the services and names them
 prepare  hands over startup scripts and what the types' own fields say
-run      starts the services that are to be started, in the manifest's order: each runs, with all its nodes, before the next begins
+run      starts the services that are to be started, in the manifest's order: each runs, with all its nodes, before the next begins;
+         one that is not to be started, but has fields that only a running service takes, runs for as long as that takes
 
 A failure destroys every machine of the application, which is then in ERROR with the reason.
 """
@@ -193,6 +194,31 @@ class Deployments(applications.Applications):
             self._start(part)
             self._grow(part)
             self._apply(part, running=True)
+        elif any(field.running and field.name in part.wanted.fields for field in self._registry.get(part.wanted.type).manifest_fields):
+            self._run_to_set_up(part)
+
+    def _run_to_set_up(self, part: Part) -> None:
+        if "set_up" not in part.progress:
+            self._start(part)
+            self._apply(part, running=True)
+            part.keep(set_up=True)
+        self._stop(part)
+
+    def _stop(self, part: Part) -> None:
+        """Until the service is stopped."""
+        for _ in range(ROUNDS):
+            state = part.talk.settled(part.sid)
+            if state is State.STOPPED:
+                return
+            if "stop" in part.progress:
+                part.talk.follow(part.progress["stop"])
+            if "stop" in part.progress or state is not State.RUNNING:
+                raise errors.OperationFailed(f"It is in state {state}: {part.talk.reason(part.sid)}")
+            part.op.note(f"{part.label}: stopping it, as it is set up")
+            begun = part.talk.ask("stop_service", service_id=part.sid)
+            if begun is not None:
+                part.keep(stop=begun)
+        raise errors.OperationFailed("Its manager does not stay reachable.")
 
     def _start(self, part: Part) -> None:
         """Until the service runs. It is started once; whether that happened before a crash, its state tells."""

@@ -68,10 +68,8 @@ def _service(rpc: managers.Managers, aid: int, sid: int, kind: str, title: str, 
 
 
 def _name_peers(made: dict[str, Any], titles: Mapping[int, str], registry: service_types.Registry) -> None:
-    """Other services are named in a manifest. What can only be set in a running service is left out of one that does not run."""
+    """Other services are named in a manifest."""
     for field in registry.get(made["Type"]).manifest_fields if made["Type"] in registry.available() else ():
-        if field.running and not made["Start"]:
-            made.pop(field.name, None)
         for entry in made.get(field.name, []) if field.peer else []:
             title = titles.get(entry[field.peer], "")
             if [*titles.values()].count(title) != 1:

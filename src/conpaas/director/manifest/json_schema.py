@@ -66,7 +66,7 @@ def _kinds(registry: services.Registry) -> Iterator[services.ServiceType]:
 
 
 def service(kind: services.ServiceType) -> dict[str, Any]:
-    """The alternative for one type. `running` marks fields that need `Start`: 1, `file` those that are the URL of a file."""
+    """The alternative for one type. `running` marks fields for which the service has to run, `file` those that are the URL of a file."""
     own = {field.name: field for field in kind.manifest_fields}
     found: dict[str, Any] = {"title": kind.label or kind.name, "description": kind.description, **schema.service_schema(kind)}
     properties: dict[str, Any] = {}

@@ -293,10 +293,6 @@ def _service(raw: Mapping[str, Any], path: positions.Path, registry: services.Re
 def _use(made: Service, declared: services.ServiceType, path: positions.Path) -> Iterator[_Finding]:
     """What a schema cannot say about a service."""
     place = _place("", path)
-    for field in declared.manifest_fields:
-        if field.name in made.fields and field.running and not made.start:
-            text = f"{place}.{field.name}: it can be applied to a running service only; set Start to 1."
-            yield _Finding((*path, field.name), text)
     urls = {field.name: made.fields[field.name] for field in declared.manifest_fields if field.file and field.name in made.fields}
     for name, url in {**urls, **({"StartupScript": made.script} if made.script else {})}.items():
         if url.startswith(data_urls.SCHEME):
