@@ -70,7 +70,16 @@ filter.addEventListener("input", () => {
   view.textContent = shown(all);
   toEnd();
 });
-wrap.addEventListener("change", () => view.classList.toggle("wrap", wrap.checked));
+
+function wrapLines() {
+  view.classList.toggle("wrap", wrap.checked);
+}
+
+wrap.addEventListener("change", wrapLines);
+if (matchMedia("(max-width: 640px)").matches) { // a phone shows a third of a line
+  wrap.checked = true;
+  wrapLines();
+}
 follow.addEventListener("change", toEnd);
 view.addEventListener("wheel", () => {
   follow.checked = view.scrollTop + view.clientHeight >= view.scrollHeight - 40 && follow.checked;
