@@ -203,6 +203,43 @@ class TestOperator:
         assert alice.sign_in().headers["location"] == "/apps"
         assert opal.get("/operator/users/987654").status_code == 404
 
+    def test_an_account_is_made_and_its_password_shown_once(self, whole: frontends.Whole, opal: frontends.Person) -> None:
+        asked = {
+            "username": "<i>nils",
+            "email": "nils@example.org",
+            "fname": "Nils",
+            "lname": "",
+            "affiliation": "",
+            "credit": "7",
+            "role": "user",
+        }
+        assert 'value="0"' in opal.page("/operator/users/new") or 'name="credit"' in opal.page("/operator/users/new")
+        refused = opal.post("/operator/users/new", **asked)
+        assert refused.status_code == 400
+        assert "A user name starts with a letter or digit" in refused.text
+        assert 'value="&lt;i&gt;nils"' in refused.text and 'value="nils@example.org"' in refused.text, "what was typed stays"
+        made = opal.post("/operator/users/new", **(asked | {"username": "nils"})).text
+        password = re.search(r'<dt>Password</dt><dd><div class="command"><code>([\w-]{16})</code>', made)
+        assert password, made
+        assert opal.post("/operator/users/new", **(asked | {"username": "NILS", "email": "other@example.org"})).status_code == 400
+        nils = whole.person()
+        assert nils.post("/sign-in", username="nils", password=password[1]).headers["location"] == "/apps"
+        assert "7" in nils.page("/credits")
+        assert password[1] not in opal.page(f"/operator/users/{uid(whole, 'nils')}")
+        assert nils.get("/operator/users/new").status_code == 403
+
+    def test_another_password_is_made_up_and_ends_the_sessions(
+        self, whole: frontends.Whole, alice: frontends.Person, opal: frontends.Person
+    ) -> None:
+        address = f"/operator/users/{uid(whole, alice.name)}"
+        assert alice.post(f"{address}/password").status_code == 403
+        made = opal.post(f"{address}/password").text
+        password = re.search(r'<dt>Password</dt><dd><div class="command"><code>([\w-]{16})</code>', made)
+        assert password, made
+        assert "/sign-in" in alice.get("/account").headers["location"]
+        assert alice.sign_in().status_code == 401, "the former password"
+        assert alice.post("/sign-in", username=alice.name, password=password[1]).headers["location"] == "/apps"
+
     def test_an_invitation_is_made_used_and_withdrawn(self, whole: frontends.Whole, opal: frontends.Person) -> None:
         page = opal.post("/operator/invitations", email="guest@example.org", credit="5").text
         address = re.search(rf"{re.escape(whole.url)}(/invitation/[\w-]+)", page)

@@ -165,6 +165,8 @@ def test_the_ids_of_others_in_hidden_fields_and_addresses(whole: frontends.Whole
         (f"/operator/users/{uid(whole, 'alice')}/credit", {"credit": "1000"}),
         (f"/operator/users/{uid(whole, 'alice')}/role", {"role": "operator"}),
         (f"/operator/users/{uid(whole, 'bob')}/active", {"active": "false"}),
+        (f"/operator/users/{uid(whole, 'bob')}/password", {"typed": "bob"}),
+        ("/operator/users/new", {"username": "mallory", "email": "mallory@example.org", "role": "operator"}),
         (f"/apps/{theirs}/rename", {"name": "stolen"}),
         (f"/apps/{theirs}/start", {"cloud": "default"}),
         (f"/apps/{theirs}/stop", {"typed": "New Application"}),

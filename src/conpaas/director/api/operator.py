@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import secrets
 from typing import Any
 
 import flask
@@ -21,6 +22,7 @@ blueprint = flask.Blueprint("operator", __name__)
 _WORDS = params.Text(max_length=1024)
 _USER = params.Param("username", _WORDS, help="Which account.")
 _QUOTA = params.Text(max_length=12)
+_PASSWORD_BYTES = 12
 
 
 def user_dict(user: models.User, left: int, used: dict[str, Any] | None) -> dict[str, Any]:
@@ -44,6 +46,40 @@ def list_users() -> list[dict[str, Any]]:
     with runtime.current().database.reader() as session:
         used = quotas.all_used(session)
         return [user_dict(user, left, used.get(user.uid)) for user, left in users.listing(session)]
+
+
+@endpoint.endpoint(
+    blueprint,
+    "/operator/create_user",
+    auth="operator",
+    params=[
+        params.Param("username", _WORDS, help="Letters, digits and the signs . _ - @ +"),
+        params.Param("email", _WORDS, help="E-mail address, one account each; it is taken as confirmed."),
+        params.Param("fname", _WORDS, "", help="First name."),
+        params.Param("lname", _WORDS, "", help="Last name."),
+        params.Param("affiliation", _WORDS, ""),
+        params.Param("credit", params.Integer(minimum=0, maximum=10**9), 0, help="Opening balance."),
+        params.Param("role", params.Choice(users.ROLES), "user", help="What the account may do."),
+    ],
+)
+def create_user(*, username: str, email: str, fname: str, lname: str, affiliation: str, credit: int, role: str) -> dict[str, Any]:
+    """Create an account, however people register otherwise. Its `password` is made up and shown here only."""
+    password = secrets.token_urlsafe(_PASSWORD_BYTES)
+    wanted = users.NewUser(username, email, password, fname, lname, affiliation, credit=credit, role=role)
+    made = users.create(runtime.current(), wanted)
+    return {"uid": made.uid, "username": made.username, "password": password}
+
+
+@endpoint.endpoint(blueprint, "/operator/reset_password", auth="operator", params=[_USER])
+def reset_password(*, username: str, caller: auth.Caller) -> dict[str, Any]:
+    """Give an account another `password`, which is made up and shown here only. Its sessions end and its certificates are revoked."""
+    director = runtime.current()
+    with director.database.reader() as session:
+        found = users.get(session, username)
+    password = secrets.token_urlsafe(_PASSWORD_BYTES)
+    users.set_password(director, found.uid, password)
+    log.info("the operator %s gave the user %s another password", caller.username, found.username)
+    return {"uid": found.uid, "username": found.username, "password": password}
 
 
 @endpoint.endpoint(

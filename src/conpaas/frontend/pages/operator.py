@@ -15,6 +15,7 @@ from conpaas.frontend.routing import Page
 PAGE: Final = 50
 _MOST_MACHINES: Final = 5000
 _MOST_FINDINGS: Final = 500
+_NEW: Final = ("username", "email", "fname", "lname", "affiliation", "credit", "role")
 _QUOTAS: Final = ("vms", "applications", "volumes_mb")
 _MACHINE_WORDS: Final = ("vmid", "owner", "app_name", "role", "cloud", "ip", "state", "request_key")
 
@@ -123,6 +124,44 @@ def _change(visit: visits.Visit, section: str, path: str, fields: Mapping[str, A
     return visit.redirect(f"/operator/users/{user['uid']}")
 
 
+def new_user(visit: visits.Visit) -> responses.Response:
+    """The form that makes an account."""
+    credit = str(visit.frontend.upstreams.registration().max_credit or 0)
+    return _new_user_page(visit, {**dict.fromkeys(_NEW, ""), "credit": credit, "role": "user"})
+
+
+def _new_user_page(visit: visits.Visit, values: Mapping[str, str], problem: problems.Problem | None = None) -> responses.Response:
+    return visit.render("operator/new-user.html", problem.status if problem else 200, values=values, problem=problem)
+
+
+def create_user(visit: visits.Visit) -> responses.Response:
+    """Make an account; its password is shown once."""
+    values = {name: visit.field(name) for name in _NEW}
+    try:
+        made = visit.director.post("/operator/create_user", {name: value for name, value in values.items() if value})
+    except errors.ConPaaSError as error:
+        if upstream.session_ended(error):
+            raise
+        return _new_user_page(visit, values, problems.describe(error))
+    return _shown_once(visit, replies.mapping(made, "an account"), "The account is made")
+
+
+def reset_password(visit: visits.Visit) -> responses.Response:
+    """Give an account another password, which is shown once."""
+    user = _user(visit)
+    try:
+        made = visit.director.post("/operator/reset_password", {"username": user["username"]})
+    except errors.ConPaaSError as error:
+        if upstream.session_ended(error):
+            raise
+        return _user_page(visit, user, "password", problems.describe(error))
+    return _shown_once(visit, replies.mapping(made, "an account"), "The password is changed")
+
+
+def _shown_once(visit: visits.Visit, made: Mapping[str, Any], done: str) -> responses.Response:
+    return visit.render("operator/once.html", made=made, done=done, sign_in=f"{_origin(visit)}{visit.frontend.renderer.url('/sign-in')}")
+
+
 def add_credit(visit: visits.Visit) -> responses.Response:
     """Give credits, or take them."""
     return _change(visit, "credit", "/operator/add_credit", {"credit": visit.field("credit")}, "The credits of {name} are changed.")
@@ -220,9 +259,12 @@ def show_findings(visit: visits.Visit) -> responses.Response:
 ROUTES: Final = [
     Page("/operator", home, access="operator"),
     Page("/operator/users", show_users, access="operator"),
+    Page("/operator/users/new", new_user, access="operator"),
+    Page("/operator/users/new", create_user, methods=("POST",), access="operator"),
     Page("/operator/users/{uid:int}", show_user, access="operator"),
     Page("/operator/users/{uid:int}/credit", add_credit, methods=("POST",), access="operator"),
     Page("/operator/users/{uid:int}/active", set_active, methods=("POST",), access="operator"),
+    Page("/operator/users/{uid:int}/password", reset_password, methods=("POST",), access="operator"),
     Page("/operator/users/{uid:int}/role", set_role, methods=("POST",), access="operator"),
     Page("/operator/users/{uid:int}/quota", set_quota, methods=("POST",), access="operator"),
     Page("/operator/invitations", invite, methods=("POST",), access="operator"),
