@@ -22,6 +22,7 @@ from tests.support.pages import Visitor
 GROUPS = ("pages",)
 PAGES = 200
 SESSIONS = 10
+CROWD = "crowd"
 APP = "bench"
 PATIENCE = 60.0
 
@@ -49,9 +50,33 @@ def measure(directory: pathlib.Path, net: int, groups: list[str], quick: bool) -
     with stage(directory, net) as made:
         figures = pages(made, 20 if quick else 100)
         for where, path in (("application", f"/apps/{made.aid}/live"), ("list of applications", "/apps/live")):
-            figures += asyncio.run(open_pages(made, where, path, seconds))
+            figures += asyncio.run(open_pages(made, where, [path] * PAGES, seconds))
         figures.append(asyncio.run(delay(made, 5 if quick else 15)))
+        figures += crowd(made, seconds)
     return figures
+
+
+def crowd(made: Stage, seconds: float) -> list[Figure]:
+    """The same with as many users as pages: each looks at the own list of applications, or at an own application."""
+    people = [Visitor(made.site) for _ in range(PAGES)]
+    try:
+        own = [_newcomer(made, visitor, f"{CROWD}{number}") for number, visitor in enumerate(people)]
+        every = dataclasses.replace(made, visitors=people)
+        lists = asyncio.run(open_pages(every, f"own lists of {PAGES} users", ["/apps/live"] * PAGES, seconds))
+        return lists + asyncio.run(open_pages(every, f"own applications of {PAGES} users", [f"/apps/{aid}/live" for aid in own], seconds))
+    finally:
+        for visitor in people:
+            visitor.close()
+
+
+def _newcomer(made: Stage, visitor: Visitor, name: str) -> int:
+    """Make an account as the operator does, sign in with it; the application that it begins with."""
+    operator = made.visitors[0]
+    operator.get("/operator/users/new")
+    shown = operator.post("/operator/users/new", username=name, email=f"{name}@example.org", credit="10", role="user")
+    (password,) = re.findall(r"<dt>Password</dt><dd><div class=\"command\"><code>([\w-]+)</code>", shown.text)
+    visitor.sign_in(name, password)
+    return int(re.findall(r'href="/apps/(\d+)"', visitor.get("/apps").text)[0])
 
 
 @contextlib.contextmanager
@@ -65,6 +90,7 @@ def stage(directory: pathlib.Path, net: int) -> Iterator[Stage]:
             ("service", "start", APP, "1"),
         ):
             platform.cps(*words)
+        platform.run("cpsdirector", "user", "role", "alice", "operator")
         site = f"http://127.{net}.255.1:8080"
         platforms.until(lambda: _answers(site), "the front-end answers")
         visitors = [Visitor(site) for _ in range(SESSIONS)]
@@ -118,10 +144,13 @@ async def _drain(reader: asyncio.StreamReader) -> None:
         continue
 
 
-async def open_pages(made: Stage, where: str, path: str, seconds: float) -> list[Figure]:
+async def open_pages(made: Stage, where: str, paths: list[str], seconds: float) -> list[Figure]:
     """The CPU time of each process while 200 pages are open and nothing happens, in percent of one core."""
     async with contextlib.AsyncExitStack() as opened:
-        readers = [await opened.enter_async_context(_stream(made, made.visitors[number % SESSIONS], path)) for number in range(PAGES)]
+        readers = [
+            await opened.enter_async_context(_stream(made, made.visitors[number % len(made.visitors)], path))
+            for number, path in enumerate(paths)
+        ]
         draining = [asyncio.create_task(_drain(reader)) for reader in readers]
         await asyncio.sleep(5.0)  # what opening them cost is not what they cost
         pids = {"Director": made.director, "manager": made.manager, "front-end": made.frontend}

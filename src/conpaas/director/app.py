@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 # Packages with `install(director)`, called in this order.
 COMPONENTS = ("conpaas.director.lifecycle",)
 API_MODULES = (
-    *("misc", "users", "accounts", "sessions", "certificates", "clouds", "operator", "oidc"),
+    *("misc", "users", "accounts", "sessions", "certificates", "clouds", "operator", "oidc", "changes"),
     *("applications", "services", "nodes", "volumes", "domains", "manifests"),
 )
 MAX_BODY = 4 * 1024 * 1024

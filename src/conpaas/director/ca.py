@@ -25,6 +25,8 @@ from collections.abc import Iterator, Sequence
 import sqlalchemy as sa
 from cryptography import x509 as cryptography_x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.kdf import hkdf
 from sqlalchemy import orm
 
 from conpaas.core import errors, file
@@ -66,6 +68,12 @@ class Authority:
     def ca_pem(self) -> str:
         """The CA's certificate."""
         return x509.certificate_pem(self._ca[1])
+
+    @functools.cache  # noqa: B019 - one authority lives as long as its process
+    def secret(self, purpose: str) -> bytes:
+        """A secret that all processes of this deployment have and nobody else, another one for each purpose."""
+        own = self._ca[0].private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        return hkdf.HKDF(hashes.SHA256(), length=32, salt=None, info=f"conpaas {purpose}".encode()).derive(own)
 
     @property
     def ca_fingerprint(self) -> str:

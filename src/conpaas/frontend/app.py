@@ -50,13 +50,14 @@ def make(configured: settings.Settings) -> applications.Starlette:
 def assemble(configured: settings.Settings) -> visits.Frontend:
     """What one process is made of."""
     common: dict[str, Any] = {"release": conpaas.__version__}
+    hub = live.Hub()
     return visits.Frontend(
         settings=configured,
         sessions=sessions.Store(configured.state_dir, configured.idle_seconds),
-        upstreams=upstream.Upstreams(configured),
+        upstreams=upstream.Upstreams(configured, hub.nudge),
         renderer=rendering.Renderer(configured.root_path, common),
         notices=visits.Notices(),
-        hub=live.Hub(),
+        hub=hub,
     )
 
 

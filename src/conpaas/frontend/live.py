@@ -101,8 +101,9 @@ def read(topic: Topic, way: upstream.Upstream, before: Any) -> tuple[Any, dict[s
 class Watcher:
     """Reads one topic while somebody listens."""
 
-    def __init__(self, topic: Topic, readers: futures.Executor, turn: asyncio.Semaphore | None = None) -> None:
+    def __init__(self, topic: Topic, readers: futures.Executor, turn: asyncio.Semaphore | None = None, uid: int | None = None) -> None:
         self.topic = topic
+        self.uid = uid
         self.listeners: set[Listener] = set()
         self.seen: Any = None
         self.parts: dict[str, str] = {}
@@ -112,10 +113,16 @@ class Watcher:
         self._turn = turn or asyncio.Semaphore(1)
         self._failures = 0
         self._again = asyncio.Event()
+        self._anew = False
         self._loop = asyncio.get_running_loop()
 
     def hurry(self) -> None:
-        """Read again at once. May be called from any thread."""
+        """Read all of it again at once. May be called from any thread."""
+        self._anew = True
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Look at once for what is new. May be called from any thread."""
         self._loop.call_soon_threadsafe(self._again.set)
 
     def wake_all(self) -> None:
@@ -176,9 +183,10 @@ class Watcher:
         listener = next(iter(self.listeners))
         loop = asyncio.get_running_loop()
         topic = self.topic
+        before, self._anew = None if self._anew else self.seen, False
         try:
             async with self._turn:
-                seen, parts = await loop.run_in_executor(self._readers, read, topic, listener.way, self.seen)
+                seen, parts = await loop.run_in_executor(self._readers, read, topic, listener.way, before)
         except Exception as error:  # noqa: BLE001 - a watcher survives whatever one reading raises
             self._failed(listener, error)
             return
@@ -265,7 +273,7 @@ class Hub:
     def _watch(self, visit: visits.Visit, topic: Topic, listener: Listener) -> Watcher:
         watcher = self._watchers.get(topic.key)
         if watcher is None:
-            watcher = self._watchers[topic.key] = Watcher(topic, self._readers, self._turn(visit))
+            watcher = self._watchers[topic.key] = Watcher(topic, self._readers, self._turn(visit), visit.user.grant.uid)
             task = asyncio.get_running_loop().create_task(self._run(topic.key, watcher))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -317,6 +325,12 @@ class Hub:
         watcher = self._watchers.get(key)
         if watcher is not None:
             watcher.hurry()
+
+    def nudge(self, uid: int) -> None:
+        """Have all that a user looks at be looked at again, because something of theirs changed. May be called from any thread."""
+        for watcher in list(self._watchers.values()):
+            if watcher.uid == uid:
+                watcher.nudge()
 
     def drop(self, session_id: str) -> None:
         """End the streams of a session that is over. May be called from any thread."""

@@ -17,9 +17,11 @@ from conpaas.frontend import rendering, upstream
 
 OPERATIONS: Final = 30
 DIRECTOR_ROUNDS: Final = 3
-"""While all is calm, the Director is asked in every so manieth round only."""
+"""While all is calm, the Director is asked in every so manieth round only, unless it tells when something changed."""
 
 DETAIL_ROUNDS: Final = 10
+SURE_ROUNDS: Final = 30
+"""The same for an application without a manager where the Director tells that nothing changed."""
 FINISHED: Final = frozenset({"DONE", "UNDONE", "FAILED"})
 
 
@@ -111,7 +113,7 @@ class Service:
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """An application as it was at `at` (seconds since the epoch)."""
+    """An application as it was at `at` (seconds since the epoch); `version` is what the Director called all of its owner's then."""
 
     application: replies.Application
     services: tuple[Service, ...] = ()
@@ -122,6 +124,7 @@ class Seen:
     at: float = 0.0
     rounds: int = 0
     info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    version: str = ""
 
     @property
     def status(self) -> str:
@@ -175,8 +178,8 @@ def _has_lost_manager(application: replies.Application) -> bool:
 def read(way: upstream.Upstream, aid: int, before: Seen | None = None) -> Seen:
     """The application now. Raises NotFound, and Unreachable when the Director does not answer; a silent manager is told in the result."""
     rounds = before.rounds + 1 if before else 0
-    ask_director = before is None or before.changing or not before.running or bool(before.manager_trouble) or rounds % DIRECTOR_ROUNDS == 0
-    application = way.application(aid) if ask_director or before is None else before.application
+    version = way.version()
+    application = way.application(aid) if before is None or _ask_director(before, version, rounds) else before.application
     info: Mapping[str, Any] = {}
     trouble = ""
     if _has_manager(application):
@@ -188,14 +191,21 @@ def read(way: upstream.Upstream, aid: int, before: Seen | None = None) -> Seen:
     same = (
         before is not None and before.info == info and before.application == application and bool(trouble) == bool(before.manager_trouble)
     )
-    if before is not None and same and not before.changing and rounds % DETAIL_ROUNDS:
+    same = same and before is not None and version == before.version
+    often = SURE_ROUNDS if version and not info and not trouble else DETAIL_ROUNDS
+    if before is not None and same and not before.changing and rounds % often:
         return dataclasses.replace(before, rounds=rounds, at=time.time())
-    return _details(way, application, info, trouble, before, rounds)
+    return dataclasses.replace(_details(way, application, info, trouble, before), rounds=rounds, version=version)
 
 
-def _details(
-    way: upstream.Upstream, application: replies.Application, info: Mapping[str, Any], trouble: str, before: Seen | None, rounds: int
-) -> Seen:
+def _ask_director(before: Seen, version: str, rounds: int) -> bool:
+    """Whether an application may be another one than it was."""
+    if before.changing or before.manager_trouble:
+        return True
+    return version != before.version if version else not before.running or rounds % DIRECTOR_ROUNDS == 0
+
+
+def _details(way: upstream.Upstream, application: replies.Application, info: Mapping[str, Any], trouble: str, before: Seen | None) -> Seen:
     manager = way.manager(application) if info else None
     declared = way.director.services(application.aid)
     services: tuple[Service, ...] = ()
@@ -219,7 +229,6 @@ def _details(
         machines=tuple(one for one in way.director.resources() if one.aid == application.aid),
         manager_trouble=trouble,
         at=time.time(),
-        rounds=rounds,
         info=info,
     )
 

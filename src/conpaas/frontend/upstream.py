@@ -13,7 +13,7 @@ from typing import Any, Final
 from conpaas.client import api, replies
 from conpaas.core import errors
 from conpaas.core.https import identity, x509
-from conpaas.frontend import sessions, settings
+from conpaas.frontend import pulse, sessions, settings
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +38,26 @@ def not_offered(error: BaseException) -> bool:
 class Upstream:
     """One user's way to the Director and the managers. Thread-safe; closed connections open again at the next call."""
 
-    def __init__(self, url: str, grant: sessions.Grant, catalogue: Catalogue) -> None:
+    def __init__(self, url: str, grant: sessions.Grant, catalogue: Catalogue, beat: pulse.Pulse) -> None:
         held = identity.HeldCredentials(certificate_pem=grant.certificate, key_pem=grant.key, ca_pem=grant.ca)
         self._identity = api.Identity(None, held)
         self._managers: dict[int, api.Manager] = {}
         self._lock = threading.Lock()
+        self._uid = grant.uid
+        self._pulse = beat
         self.catalogue = catalogue
         self.director = api.Director(url, self._identity)
         self.used = time.monotonic()
+
+    def version(self) -> str:
+        """What is another one once anything of the user changed at the Director; empty where that is unknown."""
+        try:
+            return self._pulse.version(self._uid, lambda: self.director.post("/watch"))
+        except errors.ConPaaSError as error:
+            if not not_offered(error):
+                raise
+            self._pulse.give_up()
+            return ""
 
     def application(self, aid: int) -> replies.Application:
         """An application of the user. Raises NotFound; it is the same for one that is somebody else's."""
@@ -133,15 +145,16 @@ class Registration:
 
 
 class Upstreams:
-    """The ways of all sessions. Thread-safe."""
+    """The ways of all sessions. Thread-safe. `changed` is told the uid of who has something else to see."""
 
-    def __init__(self, configured: settings.Settings) -> None:
+    def __init__(self, configured: settings.Settings, changed: Callable[[int], None]) -> None:
         self._settings = configured
         self._lock = threading.Lock()
         self._open: dict[str, Upstream] = {}
         self.catalogue = Catalogue()
         self.nobody = api.Director(configured.director_url, api.Identity(configured.ca, None))
         """The Director, called as nobody in particular."""
+        self._pulse = pulse.Pulse(lambda path, fields: self.nobody.post(path, fields, anybody=True), changed)
 
     def of(self, session: sessions.Session) -> Upstream:
         """The way of a session."""
@@ -151,7 +164,7 @@ class Upstreams:
             closing = [self._open.pop(key) for key in stale]
             found = self._open.get(session.id)
             if found is None:
-                found = self._open[session.id] = Upstream(self._settings.director_url, session.grant, self.catalogue)
+                found = self._open[session.id] = Upstream(self._settings.director_url, session.grant, self.catalogue, self._pulse)
             found.used = now
         for one in closing:
             one.close()

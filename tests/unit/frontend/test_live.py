@@ -24,10 +24,12 @@ class Counter:
     error: Exception | None = None
     once: list[Exception] = dataclasses.field(default_factory=list)
     readings: int = 0
+    befores: list[Any] = dataclasses.field(default_factory=list)
     key: Hashable = "counter"
 
     def read(self, way: Any, before: Any) -> dict[str, str]:
         self.readings += 1
+        self.befores = [*self.befores, before][-50:]
         if self.once:
             raise self.once.pop()
         if self.error is not None:
@@ -119,6 +121,26 @@ def test_a_slow_browser_gets_the_latest_of_each_part_once(watching: Any) -> None
         late = slow.take()
         assert late["parts"]["a"] == "49"
         assert len(late["news"]) <= 5
+
+    watching(topic, script)
+
+
+def test_who_changes_something_here_has_all_of_it_read_anew(watching: Any) -> None:
+    topic, one = Counter(), listener()
+
+    async def script(watcher: live.Watcher) -> None:
+        watcher.add(one)
+        await message(one)
+        topic.shown["a"] = "2"
+        await message(one)
+        assert topic.befores[-1] is not None
+        before = topic.readings
+        watcher.hurry()
+        topic.shown["a"] = "3"
+        await message(one)
+        while topic.readings < before + 3:
+            await asyncio.sleep(0)
+        assert topic.befores[1:].count(None) == 1, "once"
 
     watching(topic, script)
 

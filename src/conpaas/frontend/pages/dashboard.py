@@ -17,6 +17,8 @@ from conpaas.frontend.routing import Page, Stream
 NAME_LENGTH: Final = 255
 DETAIL_ROUNDS: Final = 4
 """In every so manieth calm round, all is read."""
+SURE_ROUNDS: Final = 30
+"""The same where the Director tells that nothing changed: how long the credits last changes by itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Overview:
-    """What the dashboard shows; `rounds` counts the readings it grew from, `warning` says that the credits end soon."""
+    """What the dashboard shows; `rounds` counts the readings it grew from, `warning` says that the credits end soon, `version` is
+    what the Director called it all when it was read."""
 
     rows: tuple[Row, ...]
     credit: int
     rounds: int = 0
     warning: str = ""
+    version: str = ""
 
     @property
     def per_hour(self) -> int:
@@ -50,10 +54,14 @@ class Overview:
 
 def overview(way: upstream.Upstream, before: Overview | None = None) -> Overview:
     """Read it from the Director. What the applications use is read anew when one of them changed, and now and then."""
-    applications = tuple(way.director.applications())
     rounds = before.rounds + 1 if before else 0
+    version = way.version()  # before anything is read: what changes meanwhile is seen in the next round
+    if before is not None and version and version == before.version and not before.changing and rounds % SURE_ROUNDS:
+        return dataclasses.replace(before, rounds=rounds)
+    applications = tuple(way.director.applications())
     if (
         before is not None
+        and not version
         and not before.changing
         and rounds % DETAIL_ROUNDS
         and applications == tuple(row.application for row in before.rows)
@@ -63,7 +71,7 @@ def overview(way: upstream.Upstream, before: Overview | None = None) -> Overview
     services = collections.Counter(service.aid for service in way.director.services())
     rows = tuple(Row(application, services[application.aid], machines[application.aid]) for application in applications)
     credits = replies.mapping(way.director.get("/credits", limit=1), "credits")
-    return Overview(rows, replies.integer(credits.get("balance"), "a balance"), rounds, replies.text(credits.get("warning")))
+    return Overview(rows, replies.integer(credits.get("balance"), "a balance"), rounds, replies.text(credits.get("warning")), version)
 
 
 @dataclasses.dataclass(frozen=True)
