@@ -30,11 +30,17 @@ _running: list[sync_api.Playwright] = []
 
 
 @contextlib.contextmanager
-def context(directory: pathlib.Path) -> Iterator[sync_api.BrowserContext]:
-    """A browser with a profile of its own in `directory`; it ends with the `with` block."""
+def context(directory: pathlib.Path, *, any_certificate: bool = False) -> Iterator[sync_api.BrowserContext]:
+    """A browser with a profile of its own in `directory`; it ends with the `with` block. With `any_certificate` it trusts every server."""
     with sync_api.sync_playwright() as playwright:
         opened = playwright.chromium.launch_persistent_context(
-            directory, executable_path=CHROMIUM, headless=True, args=ARGUMENTS, viewport=DESKTOP, color_scheme="light"
+            directory,
+            executable_path=CHROMIUM,
+            headless=True,
+            args=ARGUMENTS,
+            viewport=DESKTOP,
+            color_scheme="light",
+            ignore_https_errors=any_certificate,
         )
         opened.set_default_timeout(PATIENCE)
         _running.append(playwright)

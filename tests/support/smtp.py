@@ -8,15 +8,45 @@ are refused.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import email
 import json
+import pathlib
 import ssl
+import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from email import policy
-from typing import Any
+from typing import IO, Any
 
 from aiosmtpd import smtp
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@dataclasses.dataclass
+class Mailbox:
+    """A mail server's process, and what it got."""
+
+    port: int
+    output: IO[str]
+
+    def next(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.output.readline())
+        return found
+
+
+@contextlib.contextmanager
+def running(host: str, *files: pathlib.Path) -> Iterator[Mailbox]:
+    """A process of it; `files` are a certificate and its key."""
+    argv = [sys.executable, "-m", "tests.support.smtp", host, *map(str, files)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        yield Mailbox(int(process.stdout.readline()), process.stdout)
+        process.stdin.close()
 
 
 class Handler:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import pathlib
-import subprocess
-import sys
-from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.support import smtp
 
 from conpaas.core import errors
 from conpaas.core.https import x509
@@ -21,39 +18,16 @@ from conpaas.director import config, models, notify
 from . import conftest
 
 HOST = "127.81.0.6"
-ROOT = pathlib.Path(__file__).parents[3]
 
 
-@dataclasses.dataclass
-class Mailbox:
-    """A mail server's process, and what it got."""
-
-    port: int
-    output: IO[str]
-
-    def next(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.output.readline())
-        return found
-
-
-@contextlib.contextmanager
-def mail_server(*files: pathlib.Path) -> Iterator[Mailbox]:
-    argv = [sys.executable, "-m", "tests.support.smtp", HOST, *map(str, files)]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as running:
-        assert running.stdout is not None
-        assert running.stdin is not None
-        yield Mailbox(int(running.stdout.readline()), running.stdout)
-        running.stdin.close()
-
-
-def by_mail(configuration: config.DirectorConfig, box: Mailbox, **more: Any) -> config.DirectorConfig:
+def by_mail(configuration: config.DirectorConfig, box: smtp.Mailbox, **more: Any) -> config.DirectorConfig:
     return dataclasses.replace(
         configuration, notify="smtp", smtp_host=HOST, smtp_port=box.port, mail_from="conpaas@director.example", **more
     )
 
 
 def test_a_new_account_is_confirmed_by_mail(configuration: config.DirectorConfig) -> None:
-    with mail_server() as box:
+    with smtp.running(HOST) as box:
         more = {"confirm_email": True, "frontend_url": "https://front.example"}
         running = conftest.Running(by_mail(configuration, box, **more))
         try:
@@ -75,7 +49,7 @@ def test_a_mail_server_with_tls_and_a_password(configuration: config.DirectorCon
     certificate = x509.issue(ca_key, ca, key.public_key(), x509.Subject(role="x", cn=HOST), san=[HOST])
     for name, text in (("ca.pem", x509.certificate_pem(ca)), ("cert.pem", certificate), ("key.pem", x509.key_pem(key))):
         (tmp_path / name).write_text(text)
-    with mail_server(tmp_path / "cert.pem", tmp_path / "key.pem") as box:
+    with smtp.running(HOST, tmp_path / "cert.pem", tmp_path / "key.pem") as box:
         right = {"smtp_security": "starttls", "smtp_ca": tmp_path / "ca.pem", "smtp_user": "conpaas", "smtp_password": "secret"}
         notify.make(by_mail(configuration, box, **right))("a@example.org", "Subject", "Text")
         assert box.next()["text"].strip() == "Text"
@@ -85,7 +59,7 @@ def test_a_mail_server_with_tls_and_a_password(configuration: config.DirectorCon
 
 
 def test_a_message_that_is_refused_is_kept_for_later(configuration: config.DirectorConfig) -> None:
-    with mail_server() as box:
+    with smtp.running(HOST) as box:
         running = conftest.Running(by_mail(configuration, box, confirm_email=True))
         try:
             for name, email in (("refused", "refused@example.org"), ("zoe", "zoe@example.org")):
