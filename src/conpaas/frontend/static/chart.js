@@ -5,7 +5,7 @@ const PAUSE = 3000;
 const KEPT = 200; // ten minutes
 const AGAIN = 60000; // the manager has a new row every minute
 const CHOSEN = "conpaas-chart-minutes";
-const WIDTH = 600;
+const NARROWEST = 240;
 const HEIGHT = 160;
 const LEFT = 8;
 const TOP = 12;
@@ -32,7 +32,7 @@ function ceiling(value) {
   return [1, 2, 5, 10].map((one) => one * power).find((one) => one >= value);
 }
 
-function path(points, index, from, to, top) {
+function path(points, index, from, to, top, width) {
   let drawn = "";
   let pen = "M";
   for (const point of points) {
@@ -41,7 +41,7 @@ function path(points, index, from, to, top) {
       pen = "M";
       continue;
     }
-    const x = LEFT + ((WIDTH - 2 * LEFT) * (point.at - from)) / Math.max(1, to - from);
+    const x = LEFT + ((width - 2 * LEFT) * (point.at - from)) / Math.max(1, to - from);
     const y = TOP + (HEIGHT - TOP - 20) * (1 - value / top);
     drawn += `${pen}${x.toFixed(1)} ${y.toFixed(1)}${pen === "M" ? "l0 0" : ""}`; // one number alone is a dot
     pen = "L";
@@ -50,21 +50,22 @@ function path(points, index, from, to, top) {
 }
 
 function draw(place, points, count, unit, title) {
-  const svg = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, drawn over time; the numbers are in the table` });
+  const width = Math.max(NARROWEST, place.clientWidth); // drawn as wide as it is shown, so that its letters have their size
+  const svg = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": `${title}, drawn over time; the numbers are in the table` });
   const to = points.at(-1).at;
   const from = Math.min(points[0].at, to - 30000);
   const top = ceiling(Math.max(0, ...points.flatMap((point) => point.values.filter((value) => value !== null))));
   const base = HEIGHT - 20;
   for (const part of [0, 0.5, 1]) {
     const y = TOP + (base - TOP) * (1 - part);
-    svg.append(shape("line", { x1: LEFT, x2: WIDTH - LEFT, y1: y, y2: y, class: "chart-line" }));
+    svg.append(shape("line", { x1: LEFT, x2: width - LEFT, y1: y, y2: y, class: "chart-line" }));
     if (part) svg.append(shape("text", { x: LEFT, y: y - 3, class: "chart-text" }, `${figure(top * part)} ${unit}`));
   }
   const label = to - from > 7200000 ? day : clock;
   svg.append(shape("text", { x: LEFT, y: HEIGHT - 5, class: "chart-text" }, label.format(new Date(from))));
-  svg.append(shape("text", { x: WIDTH - LEFT, y: HEIGHT - 5, class: "chart-text chart-end" }, label.format(new Date(to))));
+  svg.append(shape("text", { x: width - LEFT, y: HEIGHT - 5, class: "chart-text chart-end" }, label.format(new Date(to))));
   for (let index = 0; index < count; index += 1) {
-    svg.append(shape("path", { d: path(points, index, from, to, top), class: `chart-series key-${index}` }));
+    svg.append(shape("path", { d: path(points, index, from, to, top, width), class: `chart-series key-${index}` }));
   }
   place.replaceChildren(svg);
 }
