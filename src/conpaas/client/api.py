@@ -331,6 +331,13 @@ class Manager:
         with self._calling(method, service_id, fields) as client:
             return client.upload(self.address, method, service_id, fields=dict(fields or {}), files=dict(files), timeout=timeout)
 
+    def stream(
+        self, method: str, service_id: int, params: Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> https_client.FileStream:
+        """Call a method that answers a file, and read it as it comes. What breaks off later is raised by the pieces."""
+        with self._calling(method, service_id, params) as client:
+            return client.stream(self.address, method, service_id, dict(params or {}), timeout)
+
     def download(
         self, method: str, service_id: int, to: Path, params: Mapping[str, Any] | None = None, timeout: float | None = None
     ) -> None:

@@ -49,6 +49,17 @@ def test_calls_of_every_kind(running: Any, caller: client.RpcClient, tmp_path: p
     assert (tmp_path / "got").read_bytes() == content
 
 
+def test_a_file_is_read_as_it_comes(running: Any, caller: client.RpcClient, service: Any) -> None:
+    content = bytes(range(256)) * 5000
+    (service.directory / "download").write_bytes(content)
+    sent = caller.stream(running.address, "download", params={"name": "x"})
+    assert sent.size == len(content)
+    pieces = list(sent.pieces)
+    assert len(pieces) > 1 and b"".join(pieces) == content
+    with pytest.raises(errors.RemoteError, match="without a file"):
+        caller.stream(running.address, "get_service_info")
+
+
 def test_an_empty_file_can_be_downloaded(running: Any, caller: client.RpcClient, tmp_path: pathlib.Path, service: Any) -> None:
     (service.directory / "download").touch()
     assert caller.download(running.address, "download", params={"name": "x"}, to=tmp_path / "got") == 0

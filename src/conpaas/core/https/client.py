@@ -6,6 +6,7 @@ RemoteError (the peer answered with an error) or Unreachable (no answer, or not 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import pathlib
@@ -14,7 +15,7 @@ import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 
 from conpaas.core import errors
@@ -140,7 +141,7 @@ def _read(response: requests.Response, peer: str, what: str) -> bytes:
     return b"".join(pieces)
 
 
-def _stream(response: requests.Response, peer: str, what: str) -> Any:
+def _stream(response: requests.Response, peer: str, what: str) -> Iterator[bytes]:
     """The body in pieces; the connection goes back to the pool at its end. Raises Unreachable when it breaks off."""
     import urllib3.exceptions
 
@@ -177,6 +178,14 @@ def _raise_remote(response: requests.Response, body: bytes, peer: str, what: str
         text = body[:200].decode("utf-8", "replace").strip() or response.reason
         found = f"{peer} answered {what} with HTTP {response.status_code}: {text}", None
     raise errors.RemoteError(found[0], peer=peer, method=what, hint=found[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class FileStream:
+    """A file on its way: how many bytes it has, if that was told, and the pieces, which must be read to the end or closed."""
+
+    size: int | None
+    pieces: Iterator[bytes]
 
 
 class RpcClient:
@@ -248,6 +257,17 @@ class RpcClient:
         response = _send_form(self._channel, url, peer, method, timeout or self._read_timeout, form)
         return self._result(response, _read(response, peer, method), peer, method)
 
+    def stream(
+        self, address: Address, method: str, service_id: int = 0, params: Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> FileStream:
+        """Call a GET method that answers with a file, and read it as it comes."""
+        peer, response = self._call_get(address, method, service_id, params, timeout)
+        if response.status_code != 200 or "Content-disposition" not in response.headers:
+            self._result(response, _read(response, peer, method), peer, method)
+            raise errors.RemoteError(f"{peer} answered {method} without a file.", peer=peer, method=method)
+        told = response.headers.get("Content-Length", "")
+        return FileStream(int(told) if told.isdecimal() else None, _stream(response, peer, method))
+
     def download(
         self,
         address: Address,
@@ -259,15 +279,12 @@ class RpcClient:
         timeout: float | None = None,
     ) -> int:
         """Call a GET method that answers with a file, and write it to `to`, complete or not at all. Returns its size."""
-        peer, response = self._call_get(address, method, service_id, params, timeout)
-        if response.status_code != 200 or "Content-disposition" not in response.headers:
-            self._result(response, _read(response, peer, method), peer, method)
-            raise errors.RemoteError(f"{peer} answered {method} without a file.", peer=peer, method=method)
+        pieces = self.stream(address, method, service_id, params, timeout).pieces
         partial = to.with_name(f"{to.name}.part")
         size = 0
         try:
             with partial.open("wb") as file:
-                for piece in _stream(response, peer, method):
+                for piece in pieces:
                     size += file.write(piece)
             partial.replace(to)
         finally:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any, Final
 
-from starlette import background, responses
+from starlette import responses
 
 from conpaas.client import api, replies
 from conpaas.core import errors, pages
@@ -164,27 +162,19 @@ def _find(subject: Subject, kind: str) -> declared.Deed:
 
 
 def download(visit: visits.Visit) -> responses.Response:
-    """A file, by way of a temporary one: what the manager sends is complete before the browser gets it."""
+    """A file, as the manager sends it; what breaks off there breaks off in the browser, which tells that it is not complete."""
     subject = Subject.of(visit)
     deed = _find(subject, "download")
     call = actions.prepare(deed, Query(visit)).call
     if deed.path:
         text = pages.pick(gathering.fetch(subject.manager, subject.service.sid, call), deed.path)
         return visit.download(str(text or ""), deed.filename or "file.txt", "application/octet-stream")
-    directory = tempfile.TemporaryDirectory(prefix="conpaas-download-")
-    target = pathlib.Path(directory.name, "file")
-    try:
-        subject.manager.download(call.method, subject.service.sid, target, call.params, timeout=_DOWNLOAD_SILENCE)
-    except BaseException:
-        directory.cleanup()
-        raise
     name = _filename(subject, deed, call)
-    return responses.FileResponse(
-        target,
-        media_type="application/octet-stream",
-        headers={"Content-Disposition": visits.disposition(name), "Cache-Control": "no-store"},
-        background=background.BackgroundTask(directory.cleanup),
-    )
+    sent = subject.manager.stream(call.method, subject.service.sid, call.params, timeout=_DOWNLOAD_SILENCE)
+    headers = {"Content-Disposition": visits.disposition(name), "Cache-Control": "no-store"}
+    if sent.size is not None:
+        headers["Content-Length"] = str(sent.size)
+    return responses.StreamingResponse(sent.pieces, media_type="application/octet-stream", headers=headers)
 
 
 def _filename(subject: Subject, deed: declared.Deed, call: declared.Call) -> str:
