@@ -19,6 +19,10 @@ export function prepareDialogs(where = document) {
 }
 
 export function startDialogs() {
+  let pressed = null; // who marks text and lets go beside the dialog does not want to close it
+  document.addEventListener("pointerdown", (event) => {
+    pressed = event.target;
+  });
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-opens]");
     if (opener) {
@@ -30,7 +34,7 @@ export function startDialogs() {
       return;
     }
     if (event.target.closest("[data-closes]")) event.target.closest("dialog").close();
-    else if (event.target instanceof HTMLDialogElement) event.target.close();
+    else if (event.target instanceof HTMLDialogElement && event.target === pressed) event.target.close();
   });
   document.addEventListener("keydown", (event) => {
     if (event.key === " " && event.target.matches?.("a[role=button]")) {
