@@ -110,6 +110,14 @@ def test_from_registration_to_a_deleted_application(page: sync_api.Page, site: s
     assert page.evaluate("window.stillTheSamePage")
     expect(page.locator("[data-live='app-head']")).to_contain_text("2 credits per hour")
     browser.inspect(page, "application")
+    page.set_viewport_size(browser.PHONE)
+    what_for = page.locator("td[data-label='What for']", has_text="greeter")
+    lines = what_for.evaluate(
+        "e => new Set([...e.childNodes].map(n => { const r = document.createRange(); r.selectNode(n);"
+        " return Math.round(r.getBoundingClientRect().bottom / 8); })).size"
+    )
+    assert lines == 1, "what a machine is for stands in one line, also on a phone"
+    page.set_viewport_size(browser.DESKTOP)
 
     page.goto(f"{application}/log")
     expect(page.get_by_role("log")).to_contain_text("start_service")
