@@ -146,6 +146,16 @@ def test_what_others_do_shows_without_a_reload(page: sync_api.Page, site: str, p
     expect(page.get_by_role("link", name="elsewhere")).to_have_count(0)
 
 
+def test_a_name_that_another_tab_gave_is_the_one_to_type(page: sync_api.Page, site: str, platform: platforms.Platform) -> None:
+    sign_in(page, site, "alice", platform.passwords["alice"])
+    platform.cps("application", "create", "former name")
+    page.get_by_role("link", name="former name").click()
+    platform.cps("application", "rename", "former name", "newer name")
+    expect(page).to_have_title(re.compile("newer name"))
+    expect(page.locator("#delete .type-this")).to_have_text("newer name")
+    platform.cps("application", "delete", "newer name", "--yes")
+
+
 def test_more_open_pages_than_a_browser_has_connections_all_follow(page: sync_api.Page, site: str, platform: platforms.Platform) -> None:
     """Browsers open six connections to a host: four pages have streams, the others ask now and then, and pages still load."""
     sign_in(page, site, "alice", platform.passwords["alice"])

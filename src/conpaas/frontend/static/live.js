@@ -18,6 +18,7 @@ let failing = 0;
 let fresh = Date.now();
 let seen = "";
 let ended = false;
+let named;
 
 function show(text) {
   document.body.classList.toggle("stale", Boolean(text));
@@ -50,6 +51,15 @@ function apply(message) {
     show("");
   }
   document.dispatchEvent(new CustomEvent("conpaas:live", { detail: message }));
+  if (name() !== named && !typing()) location.reload(); // the name stands in the title and in what must be typed, too
+}
+
+function name() {
+  return document.querySelector("[data-live] [data-name]")?.dataset.name;
+}
+
+function typing() {
+  return document.querySelector("dialog[open]") || document.activeElement?.matches("input, textarea, select");
 }
 
 function lost() {
@@ -139,6 +149,7 @@ export function startLive() {
   const element = document.querySelector("[data-live-from]");
   if (!element) return;
   address = element.dataset.liveFrom;
+  named = name();
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);
     if (document.hidden) timer = setTimeout(close, HIDDEN_GRACE);
