@@ -134,6 +134,7 @@ def check_spare(platform: platforms.Platform, name: str, dump: pathlib.Path) -> 
     platform.cps("mysql", "start", name, "spare")
     platform.cps("mysql", "dump", name, "spare", "--to", dump)
     assert "a blue kite" in dump.read_text()
+    platform.cps("--yes", "mysql", "stop", name, "spare")
 
 
 def test_every_field_of_every_type(platform: platforms.Platform, tmp_path: pathlib.Path) -> None:

@@ -83,4 +83,5 @@ def page(visit: visits.Visit, problem: Problem) -> responses.Response:
     if visit.scripted:
         body = {"error": problem.text, "hint": problem.hint, **({"incident": problem.incident} if problem.incident else {})}
         return visit.json(body, problem.status)
-    return visit.render("problem.html", problem.status, problem=problem)
+    back = visit.came_from if visit.request.method == "POST" else ""
+    return visit.render("problem.html", problem.status, problem=problem, back=back)

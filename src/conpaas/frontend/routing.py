@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 Access = Literal["anyone", "user", "operator"]
 SESSION_COOKIE: Final = "session"
 VISIT_COOKIE: Final = "visit"
-_ENDED: Final = "ended"
+_ENDED, _UNDONE = "ended", "undone"
 PAGES_AT_ONCE: Final = 8
 
 
@@ -109,7 +109,7 @@ def end_session(visit: visits.Visit) -> None:
 
 def to_sign_in(visit: visits.Visit, reason: str = "") -> responses.Response:
     """Send somebody who is not signed in to where that is done, and from there back to the page they wanted."""
-    wanted = visit.common()["path"] if visit.request.method in security.SAFE else "/"
+    wanted = visit.common()["path"] if visit.request.method in security.SAFE else visit.came_from or "/"
     words = {name: value for name, value in (("next", wanted if wanted != "/" else ""), ("said", reason)) if value}
     response = visit.redirect("/sign-in" + (f"?{urllib.parse.urlencode(words)}" if words else ""))
     if visit.scripted:
@@ -120,8 +120,9 @@ def to_sign_in(visit: visits.Visit, reason: str = "") -> responses.Response:
 
 def _refused(visit: visits.Visit, access: Access) -> responses.Response | None:
     if access != "anyone" and visit.session is None:
-        had = cookie(visit.request, visit.frontend.settings, SESSION_COOKIE)
-        return to_sign_in(visit, _ENDED if had else "")
+        if visit.request.method not in security.SAFE:
+            return to_sign_in(visit, _UNDONE)
+        return to_sign_in(visit, _ENDED if cookie(visit.request, visit.frontend.settings, SESSION_COOKIE) else "")
     if access == "operator" and visit.session is not None and not visit.session.operator:
         return problems.page(visit, problems.describe(errors.Forbidden("Only an operator of this Director sees this page.")))
     return None

@@ -88,6 +88,15 @@ class Visit:
     secret: str = dataclasses.field(repr=False)
     form: datastructures.FormData = dataclasses.field(default_factory=datastructures.FormData)
 
+    @property
+    def came_from(self) -> str:
+        """The page of ours on which the form stood that was sent; empty where that is not known."""
+        parts = urllib.parse.urlsplit(self.request.headers.get("referer", ""))
+        if parts.netloc not in (self.request.headers.get("host", ""), urllib.parse.urlsplit(self.frontend.settings.origin).netloc):
+            return ""
+        path = local_path(parts.path.removeprefix(self.frontend.settings.root_path))
+        return "" if path == "/" else path
+
     # -- who
 
     @property

@@ -15,6 +15,14 @@ def test_who_is_not_signed_in_is_sent_to_the_sign_in_and_back(site: Site) -> Non
     assert 'name="next" value="/apps/7"' in site.browser.get(reply.headers["location"]).text
 
 
+def test_a_form_that_comes_too_late_says_so_and_leads_back_to_its_page(site: Site) -> None:
+    site.browser.get("/sign-in")
+    for referer, wanted in (("http://front.example.org/apps/7", "next=%2Fapps%2F7&"), ("https://evil.example.org/apps/7", ""), ("", "")):
+        reply = site.browser.post("/apps/7/rename", {"name": "x"}, referer=referer)
+        assert (reply.status, reply.headers["location"]) == (303, f"/sign-in?{wanted}said=undone")
+        assert "Nothing was done: you were signed out" in site.browser.get(reply.headers["location"]).text
+
+
 def test_a_script_is_told_that_the_session_ended(site: Site) -> None:
     reply = site.browser.get("/apps/7", accept="application/json")
     assert reply.status == 401

@@ -20,6 +20,7 @@ _MIN_PASSWORD: Final = 8
 FAILED: Final = "Sign-in failed"
 _SAID: Final = {
     "ended": "You were signed out: the session ended, or the password was changed. Please sign in again.",
+    "undone": "Nothing was done: you were signed out, as the session had ended. Please sign in, and do it again.",
     "out": "You are signed out.",
     "registered": "Your account is ready. Sign in with it.",
     "confirmed": "Your address is confirmed. You can sign in now.",
