@@ -146,6 +146,23 @@ def test_what_others_do_shows_without_a_reload(page: sync_api.Page, site: str, p
     expect(page.get_by_role("link", name="elsewhere")).to_have_count(0)
 
 
+def test_a_very_long_name_stays_readable(page: sync_api.Page, site: str, platform: platforms.Platform) -> None:
+    name = ("🐘 Lopadotemachoselachogaleokranioleipsano " * 9)[:250].strip()
+    sign_in(page, site, "alice", platform.passwords["alice"])
+    platform.cps("application", "create", name)
+    page.get_by_role("link", name=name).click()
+    browser.inspect(page, "application-long-name")
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.set_viewport_size(browser.PHONE)
+    browser.accessible(page)
+    browser.fits(page)
+    page.set_viewport_size(browser.DESKTOP)
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("textbox").fill(dialog.locator(".type-this").inner_text())
+    dialog.get_by_role("button", name="Delete").click()
+    page.wait_for_url("**/apps")
+
+
 def test_a_name_that_another_tab_gave_is_the_one_to_type(page: sync_api.Page, site: str, platform: platforms.Platform) -> None:
     sign_in(page, site, "alice", platform.passwords["alice"])
     platform.cps("application", "create", "former name")
