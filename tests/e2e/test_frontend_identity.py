@@ -73,7 +73,7 @@ def test_an_address_is_confirmed_by_the_link_in_the_message(page: sync_api.Page,
             page.get_by_label("Password", exact=True).fill(PASSWORD)
             page.get_by_label("The same again").fill(PASSWORD)
             page.get_by_role("button", name="Create the account").click()
-            expect(page.get_by_role("status")).to_be_visible()
+            expect(page.get_by_text("We have sent you a message with a link.")).to_be_visible()
             browser.inspect(page, "sign-in-after-registration")
             link = _link(mailbox, made.url)
 
@@ -83,7 +83,7 @@ def test_an_address_is_confirmed_by_the_link_in_the_message(page: sync_api.Page,
             page.get_by_text("The confirmation did not arrive?").click()
             page.get_by_placeholder("User name").fill("zoë")
             page.get_by_role("button", name="Send it again").click()
-            expect(page.get_by_role("status")).to_be_visible()
+            expect(page.get_by_text("We have sent you a message with a link.")).to_be_visible()
             again = _link(mailbox, made.url)
 
             page.goto(link)
