@@ -50,6 +50,7 @@ def test_in_and_out_through_an_identity_provider(page: sync_api.Page, tmp_path: 
             page.wait_for_url("**/apps")
             page.get_by_role("link", name="Account", exact=True).click()
             expect(page.get_by_text("Signed in as erna")).to_be_visible()
+            expect(page.get_by_text("Your account has no password yet")).to_be_visible()
             browser.inspect(page, "account-with-an-identity")
             page.get_by_role("button", name="Sign out").click()
             expect(page.get_by_role("heading", name="Sign in")).to_be_visible()

@@ -103,9 +103,11 @@ def login(*, caller: auth.Caller, **_: str) -> dict[str, Any]:
 
 @endpoint.endpoint(blueprint, "/user_config", methods=["GET", "POST"], auth="user")
 def user_config(caller: auth.Caller) -> dict[str, Any]:
-    """The calling user's account."""
+    """The calling user's account; `has_password` is false where people sign in through an identity provider only."""
     assert caller.uid is not None
-    return _profile(caller.uid)
+    with runtime.current().database.reader() as session:
+        locked = session.get_one(models.User, caller.uid).password == users.LOCKED
+    return {**_profile(caller.uid), "has_password": not locked}
 
 
 @endpoint.endpoint(blueprint, "/user_credit", methods=["GET", "POST"], auth="user")
