@@ -47,8 +47,8 @@ MAX_BODY = 4 * 1024 * 1024
 MAX_FORM_PARTS = 200
 PATH_IN_LOG = 200
 """Characters: anybody may ask for a path of any length."""
-ROUTINE = frozenset({"/callback/revoked_certificates"})
-"""What every manager asks all the time: only trouble with it is worth a line in the log."""
+ROUTINE = frozenset({"/callback/revoked_certificates", "/changes", "/watch"})
+"""What managers and front-ends ask all the time: only trouble with it is worth a line in the log."""
 
 PRUNE_INTERVAL = 300.0
 

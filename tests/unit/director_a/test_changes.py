@@ -113,6 +113,14 @@ def test_what_is_no_list_of_texts_is_said(api: conftest.Api, sent: str) -> None:
     assert "watches" in reply["error"]
 
 
+def test_what_open_pages_ask_all_the_time_is_no_line_in_the_log(
+    api: conftest.Api, alice: models.User, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        versions(api, watch(api, alice))
+    assert not [line for line in caplog.messages if "/changes" in line or "/watch" in line]
+
+
 def test_a_watch_is_for_who_is_signed_in(api: conftest.Api) -> None:
     assert api.post("/watch").status_code == 401
 
