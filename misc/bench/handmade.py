@@ -1,5 +1,7 @@
 """nginx and php-fpm as somebody would configure them by hand for one site: what our own set-up is compared with.
 
+Scripts are handed to php-fpm by Debian's own snippet, which hands over none that does not exist.
+
 The servers run as ordinary processes under one directory and are ended in the end.
 """
 
@@ -9,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import time
@@ -43,8 +46,7 @@ http {{
 
 _PHP = """\
         location ~ \\.php$ {{
-            include /etc/nginx/fastcgi_params;
-            fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;
+            include /etc/nginx/snippets/fastcgi-php.conf;
             fastcgi_pass {listen};
         }}
 """
@@ -136,6 +138,7 @@ def site(
     configurations = {"proxy": (_PACKED if packed else _APART).format(**values)}
     if not packed:
         configurations["static"] = _STATIC.format(**values)
+    shutil.copy("/etc/nginx/fastcgi.conf", directory)  # the snippet includes it from beside the configuration
     commands = []
     for name, servers in configurations.items():
         path = directory / f"nginx-{name}.conf"

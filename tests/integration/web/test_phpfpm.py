@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pwd
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -218,9 +219,8 @@ def test_requests_are_logged_with_time_and_duration(node: backends.Node) -> None
     node.ask(port, "code-a", QUERY_STRING="a=b")
     log = node.backend.log_files()["fpm-access.log"]
     line = misc.wait_until(log.read_text, timeout=5, what="the line").strip()
-    assert line.startswith("192.0.2.7 -  ")
+    assert re.match(r"192\.0\.2\.7 -  \d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000 ", line)
     assert '"GET /index.php?a=b" 200' in line
-    assert float(line.split()[-2]) > 1e9
     assert float(line.split()[-1]) < 1e4
 
 
