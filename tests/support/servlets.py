@@ -64,6 +64,7 @@ public class Page extends HttpServlet {
                 break;
             }
             case "/client": out.print(request.getRemoteAddr() + " " + request.getScheme() + " " + request.isSecure()); break;
+            case "/url": out.print(request.getRequestURL()); break;
             case "/fail": throw new ServletException("on purpose");
             default: out.print(request.getServletPath() + " " + request.getPathInfo());
         }

@@ -449,7 +449,9 @@ def test_an_application_server_learns_of_the_client_and_may_upgrade(node: confte
     assert toy.seen["/a%20b/%C3%A9%2F?x=1"] == 1, "the path arrives as it was sent"
     headers = toy.headers[-1]
     assert headers["host"] == headers["x-forwarded-host"] == "site.example:99"
-    assert (headers["x-forwarded-proto"], headers["x-forwarded-port"]) == ("http", "80")
+    assert (headers["x-forwarded-proto"], headers["x-forwarded-port"]) == ("http", "99"), "the visitor's, not nginx's own"
+    node.ask("/", headers={"Host": "site.example"})
+    assert toy.headers[-1]["x-forwarded-port"] == "80"
     assert headers["x-real-ip"] == headers["x-forwarded-for"]
     with socket.create_connection((node.address, 80), timeout=10) as client:
         client.sendall(b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nabcd")

@@ -95,6 +95,31 @@ def test_applications_at_the_root_with_pages_servlets_and_wildcards(node: backen
     misc.wait_until(lambda: "GET /page/fail" in node.backend.log_files()["access_log.txt"].read_text(), timeout=40, what="the log")
 
 
+def test_an_application_knows_the_address_that_a_visitor_used(node: backends.Node) -> None:
+    node.stage("code-a", servlets.application())
+    node.start(1, "code-a", kind="java")
+    browser = Browser()
+
+    def address(scheme: str, host: str, port: int) -> str:
+        return browser.get(node, "/page/url", Host=host, X_Forwarded_Proto=scheme, X_Forwarded_Port=str(port))
+
+    assert address("http", "shop.example", 80) == "http://shop.example/page/url"
+    assert address("http", "shop.example:8000", 8000) == "http://shop.example:8000/page/url"
+    assert address("https", "shop.example", 443) == "https://shop.example/page/url"
+    assert address("https", "shop.example:8443", 8443) == "https://shop.example:8443/page/url"
+
+
+def test_an_answer_to_a_body_that_the_application_does_not_read_arrives(node: backends.Node) -> None:
+    node.stage("code-a", servlets.application())
+    node.start(1, "code-a", kind="java", upload_size=8)
+    connection = http.client.HTTPConnection(node.address, 9000, timeout=30)
+    for _ in range(2):  # on the same connection, as a proxy keeps it
+        connection.request("POST", "/page/unread", b"x" * 7_000_000)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read(), answer.headers["Connection"]) == (200, b"/page /unread", None)
+    connection.close()
+
+
 def test_an_application_that_does_not_start_is_an_error_with_its_reason(node: backends.Node) -> None:
     node.stage("code-b", servlets.application(more=servlets.LISTENER))
     with pytest.raises(errors.OperationFailed, match="the database is not configured"):
