@@ -109,6 +109,14 @@ def test_an_application_knows_the_address_that_a_visitor_used(node: backends.Nod
     assert address("https", "shop.example:8443", 8443) == "https://shop.example:8443/page/url"
 
 
+def test_what_browsers_send_and_nginx_hands_on_is_understood(node: backends.Node) -> None:
+    node.stage("code-a", servlets.application())
+    node.start(1, "code-a", kind="java")
+    many_cookies = Browser("; ".join(f"cookie{number}={'x' * 4000}" for number in range(6)))
+    assert many_cookies.get(node, "/page/a") == "/page /a"
+    assert Browser().get(node, "/page/a?filter[name]={a|b}^`\\") == "/page /a", "browsers do not encode these"
+
+
 def test_an_answer_to_a_body_that_the_application_does_not_read_arrives(node: backends.Node) -> None:
     node.stage("code-a", servlets.application())
     node.start(1, "code-a", kind="java", upload_size=8)
