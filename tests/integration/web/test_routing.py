@@ -7,6 +7,7 @@ import gzip
 import json
 import pathlib
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -223,6 +224,13 @@ def test_scripts_know_the_client_and_the_host(site: Site):
     assert (server["HTTP_X_FORWARDED_PROTO"], server["HTTP_X_FORWARDED_HOST"]) == ("http", "www.example.org:8123")
     assert not server.get("HTTP_PROXY"), "httpoxy"
     assert "HTTPS" not in server
+
+
+def test_a_client_that_names_no_host_means_the_address(site: Site):
+    with socket.create_connection((site.proxy.address, 80), timeout=10) as client:
+        client.sendall(b"GET /index.php HTTP/1.0\r\n\r\n")
+        server = json.loads(client.makefile("rb").read().partition(b"\r\n\r\n")[2])["server"]
+    assert server["HTTP_HOST"] == server["SERVER_NAME"] == site.proxy.address
 
 
 def test_requests_have_an_id_from_end_to_end(site: Site):
