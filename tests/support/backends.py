@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 
-from conpaas.core import config, file, paths, supervisor
+from conpaas.core import config, file, misc, paths, supervisor
 from conpaas.services.webservers import spec
 from conpaas.services.webservers.agent import backend, code, cron, sessions, web_user
 from conpaas.services.webservers.workload import fastcgi
@@ -55,6 +55,15 @@ class Node:
 
     def start(self, release: int, version: str, **settings: object) -> int:
         return self.backend.start(release, version, spec.BackendSettings(**settings))  # type: ignore[arg-type]
+
+    def wait_for_another(self, daemon: str, pid: int) -> None:
+        """Wait until a daemon has started again as another process; what finishes the former one is none."""
+
+        def started() -> bool:
+            status = self.supervisor.status(daemon)
+            return status.running and status.pid != pid
+
+        misc.wait_until(started, timeout=10, what=f"the respawn of {daemon}")
 
     def ask(self, port: int, version: str, script: str = "index.php", *, timeout: float = 20.0, **params: str) -> fastcgi.Answer:
         """What a proxy would ask a PHP backend."""

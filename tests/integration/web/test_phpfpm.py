@@ -192,9 +192,15 @@ def test_a_master_that_is_killed_comes_back(node: backends.Node) -> None:
     pid = node.supervisor.status("php-fpm.1").pid
     assert pid
     os.kill(pid, signal.SIGKILL)
-    misc.wait_until(lambda: node.supervisor.status("php-fpm.1").pid not in (pid, None), timeout=10, what="the respawn")
+    node.wait_for_another("php-fpm.1", pid)
     misc.wait_until(lambda: phpfpm.pings(ADDRESS, port), timeout=10, what="an answer")
     assert node.ask(port, "code-a").body == b"here"
+
+
+def test_a_script_runs_in_its_directory_and_may_take_its_time_to_read(node: backends.Node) -> None:
+    node.stage("code-a", {"index.php": php("echo getcwd(), ini_get('max_input_time'), ini_get('max_execution_time');")})
+    port = node.start(1, "code-a")
+    assert node.ask(port, "code-a").body.decode() == f"{node.code.directory / 'code-a'}-130"
 
 
 def test_a_port_that_somebody_else_has_is_left_to_them(node: backends.Node) -> None:

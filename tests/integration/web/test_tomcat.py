@@ -167,7 +167,7 @@ def test_a_jvm_that_is_killed_comes_back(node: backends.Node) -> None:
     pid = node.supervisor.status("tomcat.1").pid
     assert pid
     os.kill(pid, signal.SIGKILL)
-    misc.wait_until(lambda: node.supervisor.status("tomcat.1").pid not in (pid, None), timeout=10, what="the respawn")
+    node.wait_for_another("tomcat.1", pid)
     misc.wait_until(lambda: tomcat.health(ONE, 9000) == "UP", timeout=30, what="an answer")
     assert browser.get(node, "/page/count") == "2"
 

@@ -85,7 +85,7 @@ class PhpFpm:
         return supervisor.Daemon(
             name=pool.name,
             argv=launch.write(pool.directory / "launch", environment, command, pool.user),
-            cwd=pool.root,
+            cwd=pathlib.Path("/"),  # php-fpm goes to a script's directory and back for each request
             user=pool.user,
             stop_signal="QUIT",
             stop_timeout=GRACE + 5.0,
