@@ -201,6 +201,9 @@ def test_redirects_cannot_lead_elsewhere(site: Site):
     reply = site.get("//docs")
     assert (reply.status, reply.headers["location"]) == (301, "/docs/")
     assert "evil" not in str(site.get("/docs%0d%0aLocation:%20http://evil/").headers)
+    for begin in ("/\\", "//\\\\", "///\\"):  # browsers read a backslash as a slash, and what follows two of them as the name of a host
+        reply = site.get(f"{begin}evil.example/../docs")
+        assert (reply.status, reply.headers["location"]) == (301, "/evil.example/../docs/")
 
 
 def test_methods_and_bodies_reach_scripts(site: Site):
