@@ -150,3 +150,43 @@ def test_a_server_beside_the_proxy_is_asked_by_its_socket(tmp_path: pathlib.Path
 
 def test_nobody_there_is_dead():
     assert asyncio.run(watch.ask(target(1))) is DEAD
+
+
+# Telling
+
+
+def test_a_watch_that_was_stopped_tells_anew_who_is_out():
+    told: list[frozenset[str]] = []
+    heard = threading.Event()
+
+    def changed(down: frozenset[str]) -> None:
+        told.append(down)
+        heard.set()
+
+    nobody = target(1)
+    watching = watch.Watch(lambda: [nobody, target(2)], changed)
+    with socket.create_server((nobody.ip, 2)) as other:
+        other.listen()
+        for _ in range(2):
+            heard.clear()
+            watching.start()
+            assert heard.wait(20), "who starts it again knows of nobody that is out"
+            watching.stop()
+    assert told == [frozenset({nobody.address})] * 2
+
+
+def test_what_nobody_expected_does_not_end_the_watch():
+    rounds: list[str] = []
+    again = threading.Event()
+
+    def targets() -> list[watch.Target]:
+        rounds.append("")
+        if len(rounds) == 1:
+            raise ZeroDivisionError
+        again.set()
+        return []
+
+    watching = watch.Watch(targets, lambda _: None)
+    watching.start()
+    assert again.wait(20)
+    watching.stop()

@@ -128,10 +128,14 @@ class Watch:
             self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more. Must not be called while a lock is held that `changed` takes."""
+        """Ask no more, and forget what was heard and told: whoever starts this again begins with nobody left out.
+
+        Must not be called while a lock is held that `changed` takes.
+        """
         self._ending.set()
         if self._thread is not None:
             self._thread.join(timeout=30)
+        self._judges, self._told = {}, frozenset()
 
     def _run(self) -> None:
         while not self._ending.is_set():
@@ -140,6 +144,8 @@ class Watch:
                 self._round()
             except (errors.ConPaaSError, OSError) as error:
                 log.error("the servers behind the proxy cannot be watched, which is tried again: %s", error)
+            except Exception:  # nobody would begin to watch again
+                log.exception("the servers behind the proxy cannot be watched, which is tried again")
             self._ending.wait(max(0.05, INTERVAL - (time.monotonic() - began)))
 
     def _round(self) -> None:
