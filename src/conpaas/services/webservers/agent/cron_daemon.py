@@ -45,6 +45,7 @@ class Daemon:
         self._read_again = False
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._writing = threading.Lock()
+        self._silenced = False
 
     def run(self) -> None:
         """Work until TERM."""
@@ -59,7 +60,7 @@ class Daemon:
             done = min(done, now)  # the clock was set back
             for entry in self._plan.entries:
                 if schedules.following(entry.schedule, done) <= now:
-                    self._start(entry)
+                    self.start(entry)
             done = now
             self._sleep(now)
         self._end_all()
@@ -76,7 +77,13 @@ class Daemon:
             self._wake.wait(min(1.0, max(0.0, deadline - time.monotonic())))
         self._wake.clear()
 
-    def _start(self, entry: spec.CronEntry) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether a command runs."""
+        return bool(self._running)
+
+    def start(self, entry: spec.CronEntry) -> None:
+        """Run a command now, unless it still runs."""
         name = hashlib.sha256(f"{entry.schedule}\n{entry.command}".encode()).hexdigest()[:16]
         lock = os.open(self._directory / f"lock-{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -156,8 +163,17 @@ class Daemon:
         self._write(f"{_now():%Y-%m-%d %H:%M:%S} [{command}] {what}\n".encode())
 
     def _write(self, line: bytes) -> None:
-        with self._writing, pathlib.Path(self._plan.log).open("ab") as stream:
-            stream.write(line)
+        """Add to the log. On a full disk lines are dropped: commands must be run, and listened to, all the same."""
+        with self._writing:
+            try:
+                with pathlib.Path(self._plan.log).open("ab") as stream:
+                    stream.write(line)
+            except OSError as error:
+                if not self._silenced:
+                    log.error("what commands say cannot be written to %s, and is dropped: %s", self._plan.log, error.strerror)
+                self._silenced = True
+            else:
+                self._silenced = False
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
