@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import hmac
 import json
+import logging
 import os
 import pathlib
 import secrets
@@ -26,6 +27,8 @@ from cryptography.hazmat.primitives.ciphers import aead
 from cryptography.hazmat.primitives.kdf import hkdf
 
 from conpaas.core import errors
+
+log = logging.getLogger(__name__)
 
 FILE: Final = "sessions.db"
 SECRET_BYTES: Final = 32
@@ -95,6 +98,14 @@ def _unseal(secret: str, row: str, sealed: bytes) -> Grant:
     return Grant(**fields)
 
 
+def _try(database: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> None:
+    """Change what may also stay as it is: on a full disk, nobody who is signed in is to be shut out for it."""
+    try:
+        database.execute(statement, values)
+    except sqlite3.OperationalError as error:
+        log.warning("the use of a session is not written down: %s", error)
+
+
 class Store:
     """The sessions of one front-end. Thread-safe. `clock` gives seconds since the epoch."""
 
@@ -142,10 +153,10 @@ class Store:
                 return None
             sealed, used, expires = found
             if expires <= now or used + self._idle <= now:
-                database.execute("DELETE FROM session WHERE id = ?", (row,))
+                _try(database, "DELETE FROM session WHERE id = ?", (row,))
                 return None
             if now - used > _TOUCH:
-                database.execute("UPDATE session SET used = ? WHERE id = ?", (now, row))
+                _try(database, "UPDATE session SET used = ? WHERE id = ?", (now, row))
         try:
             grant = _unseal(secret, row, sealed)
         except (InvalidTag, ValueError, TypeError):

@@ -123,3 +123,13 @@ def test_what_nobody_comes_back_to_hear_is_forgotten_in_the_end() -> None:
     assert len(notices._waiting) == visits._MAX_SESSIONS
     assert notices.take("session 3") == []
     assert notices.take(f"session {visits._MAX_SESSIONS}") == [visits.Notice("done")]
+
+
+def test_whoever_is_signed_in_stays_so_where_nothing_can_be_written(store: sessions.Store, lasting: sessions.Grant, clock: Clock) -> None:
+    secret, session = store.begin(lasting)
+    with store._locked() as database:
+        database.execute("PRAGMA query_only = ON")  # a write fails as it does on a full disk
+    clock.now += sessions._TOUCH + 1
+    assert store.find(secret) == session
+    clock.now += sessions._TOUCH
+    assert store.find(secret) is None, "it was idle for too long, also when that cannot be written down"
