@@ -79,7 +79,7 @@ def failed(session: orm.Session, buckets: list[Bucket], now: float) -> None:
     """Count one failure in each bucket."""
     for bucket in buckets:
         row = _locked(session, bucket.key, now)
-        if now - row.last > WINDOW:
+        if abs(now - row.last) > WINDOW:
             row.failures = 0
         row.failures += 1
         row.last = now
@@ -101,7 +101,8 @@ def has_failures(session: orm.Session, buckets: list[Bucket]) -> bool:
 def count(session: orm.Session, key: str, limit: int, now: float) -> bool:
     """Count one use of what may be done `limit` times an hour; False, and nothing counted, beyond that."""
     row = _locked(session, key, now)
-    if now - row.blocked_until > WINDOW:  # here the beginning of the hour that is counted
+    # Here `blocked_until` is the beginning of the hour that is counted. One that is far ahead is of a clock that was wrong.
+    if abs(now - row.blocked_until) > WINDOW:
         row.failures, row.blocked_until = 0, now
     if row.failures >= limit:
         return False

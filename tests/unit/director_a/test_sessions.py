@@ -84,6 +84,16 @@ def test_one_account_cannot_fill_the_table(
     assert ["error" in sign_in(api) for _ in range(3)] == [False, False, True]
 
 
+def test_a_clock_that_was_wrong_for_a_while_shuts_nobody_out(
+    api: conftest.Api, clock: conftest.Clock, alice: models.User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "SESSIONS_PER_HOUR", 1)
+    clock.forward(days=30)
+    assert ["error" in sign_in(api) for _ in range(2)] == [False, True]
+    clock.forward(days=-30)
+    assert ["error" in sign_in(api) for _ in range(2)] == [False, True]
+
+
 def test_a_session_ends_when_its_owner_says_so(api: conftest.Api, alice: models.User) -> None:
     ended, other = peer_of(sign_in(api)), peer_of(sign_in(api))
     assert api.post("/session_end", peer=ended).get_json() == {}

@@ -262,3 +262,22 @@ def test_files_are_fetched_once_per_operation(web: Web, tmp_path: pathlib.Path) 
     files.discard("op2")
     files.discard("op2")
     assert list((tmp_path / "manifests").iterdir()) == []
+
+
+def test_a_file_whose_name_did_not_come_to_the_disk_is_fetched_again(web: Web, tmp_path: pathlib.Path) -> None:
+    """A process that is killed leaves the file, or the file with its name, and never a name of which a part is missing."""
+    web.answers["/x"] = content(b"x")
+    files = fetch.Files(tmp_path, fetcher())
+    written: list[bool] = []
+
+    def killed(path: pathlib.Path, *_: object, **__: object) -> None:
+        path.touch()
+        written.append(True)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(pathlib.Path, "write_text", killed)
+        patched.setattr("conpaas.core.file.write_atomically", lambda path, *_: killed(path.with_name(".draft")))
+        files.get("op1", "0-Archive", f"{web.url}/x", 10, lambda: None)
+    assert written
+    assert files.get("op1", "0-Archive", f"{web.url}/x", 10, lambda: None)[0] == "x"

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 from urllib import parse
 
-from conpaas.core import data_urls, errors
+from conpaas.core import data_urls, errors, file
 from conpaas.director.manifest import ready_made
 
 ATTEMPTS: Final = 3
@@ -232,13 +232,13 @@ def _write(url: str, response: http.client.HTTPResponse, target: pathlib.Path, l
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(shown(url), limit)
     size = 0
-    with target.open("wb") as file:
+    with target.open("wb") as stream:
         while piece := response.read(_CHUNK):
             wanted()
             size += len(piece)
             if size > limit:
                 raise _too_large(shown(url), limit)
-            file.write(piece)
+            stream.write(piece)
     if announced.isdigit() and size < int(announced):
         raise _Again(f"the answer broke off after {size} of {announced} bytes")
 
@@ -272,7 +272,7 @@ class Files:
         label = target.with_name(f"{name}.name")
         if not (target.exists() and label.exists()):
             label.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            label.write_text(self._fetcher.fetch(url, target, limit, wanted), encoding="utf-8")
+            file.write_atomically(label, self._fetcher.fetch(url, target, limit, wanted))
         return label.read_text(encoding="utf-8"), target
 
     def discard(self, owner: str) -> None:
