@@ -95,12 +95,13 @@ class Director:
         reply = replies.mapping(self._post("/confirm_email", {"token": token}, anybody=True), "a user")
         return replies.text(reply.get("username"))
 
-    def certificates(self, username: str, password: str) -> bytes:
-        """Get a new certificate for the user: a zip archive with cert.pem, key.pem and ca_cert.pem."""
+    def certificates(self, username: str, password: str, address: str = "") -> bytes:
+        """Get a new certificate for the user: a zip archive with cert.pem, key.pem and ca_cert.pem. `address` as for `post`."""
         if self.identity.ca is None:
             raise errors.Unauthenticated(f"The CA of the director at URL '{self.url}' is not known.", hint="use 'cps-tools login'")
         try:
-            body = certificates.request_archive(self.url, self.identity.ca, {"username": username, "password": password})
+            fields = {"username": username, "password": password}
+            body = certificates.request_archive(self.url, self.identity.ca, fields, _on_behalf_of(address))
         except errors.Unreachable as error:
             raise failures.contact_error(error, "director", self.url) from error
         if body.lstrip().startswith(b"{"):
@@ -263,7 +264,7 @@ class Director:
 
     def _post(self, path: str, fields: Mapping[str, Any], *, anybody: bool = False, address: str = "") -> Any:
         _log_request(self.url + path, fields)
-        more: dict[str, Any] = {"headers": {"X-Forwarded-For": address}} if address else {}
+        more: dict[str, Any] = {"headers": _on_behalf_of(address)} if address else {}
         with self._calling(path, anybody=anybody) as client:
             return client.post(path, {name: str(value) for name, value in fields.items()}, **more)
 
@@ -447,6 +448,11 @@ class Manager:
             yield self._client
         except errors.Unreachable as error:
             raise failures.contact_error(error, "manager", url) from error
+
+
+def _on_behalf_of(address: str) -> dict[str, str]:
+    """The header that names the person for whom something is asked."""
+    return {"X-Forwarded-For": address} if address else {}
 
 
 def _log_request(target: str, params: Mapping[str, Any]) -> None:

@@ -129,9 +129,10 @@ def _first_certificate(pem: bytes) -> str:
     return text[start : stop + len(end)] + "\n"
 
 
-def request_archive(url: str, ca: Path, fields: Mapping[str, str]) -> bytes:
+def request_archive(url: str, ca: Path, fields: Mapping[str, str], more: Mapping[str, str] | None = None) -> bytes:
     """POST `fields` to the Director's /getcerts and return the body of its answer, a zip archive unless it is an error.
 
+    `more` are further headers.
     The server must have a certificate of `ca` that is the Director's and valid for the host of `url`; that is checked
     before anything is sent.
     """
@@ -144,7 +145,7 @@ def request_archive(url: str, ca: Path, fields: Mapping[str, str]) -> bytes:
         connection.connect()
         certificate, der = connection.sock.getpeercert(), connection.sock.getpeercert(binary_form=True)
         identity.expect_director()(identity.from_certificate(certificate or {}, der or b""), host)
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Connection": "close"}
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Connection": "close", **(more or {})}
         connection.request("POST", "/getcerts", urllib.parse.urlencode(fields), headers)
         body = connection.getresponse().read(_ARCHIVE_LIMIT)
     except (OSError, http.client.HTTPException, ValueError, errors.Forbidden) as error:

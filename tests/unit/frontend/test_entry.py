@@ -101,3 +101,26 @@ def test_an_address_that_fails_too_often_has_to_wait() -> None:
     guesses.check("10.0.0.2")
     now[0] = throttle.WINDOW + 1
     guesses.check("10.0.0.1")
+
+
+def test_the_director_is_told_for_whom_something_is_asked(site: Site, grant: sessions.Grant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one person uses up, for everybody who comes by way of this front-end, what an address may try in an hour."""
+    told: list[tuple[str, str]] = []
+
+    def post(path: str, _fields: object = None, *, anybody: bool = False, address: str = "") -> dict[str, str]:
+        told.append((path, address))
+        raise errors.RemoteError("User authentication failed")
+
+    def archive(_username: str, _password: str, address: str = "") -> bytes:
+        told.append(("/getcerts", address))
+        raise errors.RemoteError("User authentication failed")
+
+    monkeypatch.setattr(site.frontend.upstreams.nobody, "post", post)
+    monkeypatch.setattr(site.frontend.upstreams.nobody, "certificates", archive)
+    token = site.browser.get("/sign-in").text.partition('<meta name="csrf" content="')[2].partition('"')[0]
+    site.browser.post("/resend-confirmation", {"csrf": token, "username": "alice"})
+    csrf = site.sign_in(grant).csrf
+    site.browser.post("/account/password", {"csrf": csrf, "old": "x", "new": "longer than 8", "again": "longer than 8"})
+    site.browser.post("/account/certificates/download", {"csrf": csrf, "password": "x"})
+    assert [path for path, _ in told] == ["/resend-confirmation".replace("-", "_"), "/change_password", "/getcerts"]
+    assert all(address for _, address in told)

@@ -108,7 +108,7 @@ def change_password(visit: visits.Visit) -> responses.Response:
         if new != again:
             raise errors.InvalidArgument("The two new passwords differ.")
         fields = {"username": visit.user.username, "password": old, "new_password": new}
-        visit.frontend.upstreams.nobody.post("/change_password", fields, anybody=True)
+        visit.frontend.upstreams.nobody.post("/change_password", fields, anybody=True, address=visit.address)
     except errors.ConPaaSError as error:
         return _failed(visit, "password", _wrong_password(error, "The present password is not right."))
     log.info("user %s changed the password", visit.user.username)
@@ -131,7 +131,7 @@ def revoke(visit: visits.Visit) -> responses.Response:
 def download(visit: visits.Visit) -> responses.Response:
     """A new certificate for the command line, for who proves to know the password."""
     try:
-        archive = visit.frontend.upstreams.nobody.certificates(visit.user.username, visit.raw_field("password"))
+        archive = visit.frontend.upstreams.nobody.certificates(visit.user.username, visit.raw_field("password"), visit.address)
     except errors.ConPaaSError as error:
         return _failed(visit, "download", _wrong_password(error, "The password is not right."))
     return visit.download(archive, f"conpaas-{visit.user.username}.zip", "application/zip")
