@@ -8,7 +8,7 @@ import pytest
 
 from conpaas.core import errors, operations
 from conpaas.services.mysql import spec
-from conpaas.services.mysql.manager import cluster
+from conpaas.services.mysql.manager import authority, cluster
 
 from .fake_agent import MySQLHarness
 
@@ -49,6 +49,18 @@ class TestFounding:
         first, second = made.fakes()
         assert first.settings.tls.ca == second.settings.tls.ca == made.call("get_access")["ca"]
         assert first.settings.tls.key != second.settings.tls.key
+
+    def test_members_of_a_cluster_that_nobody_touches_get_new_certificates_in_time(self, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(authority, "_DAYS", 30)
+            made.start()
+            former = made.fakes()[0].settings.tls
+        made.pass_time(120)
+        renewed = made.fakes()[0].settings.tls
+        assert renewed.certificate != former.certificate
+        assert renewed.ca == former.ca
+        made.pass_time(120)
+        assert made.fakes()[0].settings.tls == renewed, "once is enough"
 
     def test_there_is_a_default_user_with_a_password_that_nobody_knows(self, made: Any) -> None:
         made.start()

@@ -32,10 +32,14 @@ class Authority:
         """Certificate and key of a member that is reached by these addresses; the same ones until the addresses change or they grow old."""
         wanted = tuple(dict.fromkeys(names))
         issued = self._memory.issued(node_id)
-        if issued is None or set(issued.names) != set(wanted) or issued.expires < time.time() + _RENEW_BEFORE:
+        if issued is None or set(issued.names) != set(wanted) or _is_old(issued):
             issued = self._issue(node_id, wanted)
             self._memory.put_issued(node_id, issued)
         return spec.TlsFiles(issued.certificate, issued.key, self.certificate)
+
+    def grow_old(self, node_ids: Iterable[str]) -> bool:
+        """Whether one of these members has a certificate that is to be made anew."""
+        return any(issued is not None and _is_old(issued) for issued in map(self._memory.issued, node_ids))
 
     def _issue(self, node_id: str, names: tuple[str, ...]) -> state.Issued:
         pair = self._pair()
@@ -53,6 +57,10 @@ class Authority:
             pair = {"certificate": x509.certificate_pem(certificate), "key": x509.key_pem(key)}
             self._memory.authority = pair
         return pair
+
+
+def _is_old(issued: state.Issued) -> bool:
+    return issued.expires < time.time() + _RENEW_BEFORE
 
 
 def _end_of(certificate: certificates.Certificate) -> float:

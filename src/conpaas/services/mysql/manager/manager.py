@@ -187,6 +187,8 @@ class MySQLManager(restoring.RestoreCalls, variables.VariableCalls, performance.
             now = time.monotonic()
             if self._is_well():
                 self._unwell_since, self._rest = None, 5.0
+                if self.authority.grow_old(one.id for one in self.members_in_order()):
+                    self.memory.incomplete = True  # a repair hands out new certificates; nothing else may happen for years
                 self.tend_bindings()
                 self.tend_backups()
                 return
