@@ -27,6 +27,7 @@ MIGRATIONS = pathlib.Path(__file__).parent / "migrations"
 _WRITES = "conpaas_writes"
 BUSY_TIMEOUT = 30.0  # seconds a writer waits for another one before the request fails
 SQLITE_CACHE_KB, SQLITE_STATEMENTS = 256, 64  # per connection; the system's cache holds the file anyway
+CLOCK_TOLERANCE = 3600.0  # seconds that a lease may end later than any that was given now: beyond that, it is of a clock that was wrong
 MIGRATION_PATIENCE = 60  # seconds to wait for another Director that brings the database to the newest schema (MariaDB)
 
 
@@ -193,9 +194,14 @@ def insert_if_absent(session: orm.Session, row: models.Base) -> bool:
     return True
 
 
+def ran_out(until: orm.InstrumentedAttribute[Any], now: float, seconds: float) -> sa.ColumnElement[bool]:
+    """Whether a lease that lasts so many seconds has ended, or was given by a clock that was far ahead (its holder may be long dead)."""
+    return sa.or_(until <= now, until > now + seconds + CLOCK_TOLERANCE)
+
+
 def take_lease(database: Database, name: str, owner: str, now: float, seconds: float) -> bool:
     """True if `owner` may run the background task `name` until `now + seconds`: nobody else holds it, or it ran out."""
-    free = sa.or_(models.Lease.owner == owner, models.Lease.until <= now)
+    free = sa.or_(models.Lease.owner == owner, ran_out(models.Lease.until, now, seconds))
     with database.session() as session:
         taken = session.execute(sa.update(models.Lease).where(models.Lease.name == name, free).values(owner=owner, until=now + seconds))
         if taken.rowcount:  # type: ignore[attr-defined]

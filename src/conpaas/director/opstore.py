@@ -194,7 +194,7 @@ class DirectorStore:
         row = models.Operation
         with self._lock, self._database.session() as session:
             ours = sa.and_(row.lease_owner == self._owner, row.id.not_in(self._handed))
-            free = sa.or_(ours, row.lease_until <= now, row.lease_owner.is_(None))
+            free = sa.or_(ours, db.ran_out(row.lease_until, now, self._lease_seconds), row.lease_owner.is_(None))
             query = sa.select(row).where(row.status.in_(_UNFINISHED), free).order_by(row.started).with_for_update(skip_locked=True)
             rows = session.scalars(query).all()
             for found in rows:

@@ -142,3 +142,10 @@ def test_a_lease_has_one_holder_until_it_ends(database: db.Database) -> None:
     assert not db.take_lease(database, "credits", "two", 158.0, 30.0)
     assert db.take_lease(database, "credits", "two", 159.0, 30.0)
     assert db.take_lease(database, "other", "one", 159.0, 30.0)
+
+
+def test_a_lease_of_a_clock_that_was_wrong_keeps_nobody_waiting(database: db.Database) -> None:
+    year = 365 * 86_400.0
+    assert db.take_lease(database, "credits", "killed", year, 30.0)
+    assert db.take_lease(database, "credits", "next", 100.0, 30.0), "no lease lasts for a year"
+    assert not db.take_lease(database, "credits", "third", 0.0, 30.0), "one that is a little ahead is another Director's"

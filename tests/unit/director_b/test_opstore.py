@@ -34,6 +34,10 @@ def test_another_process_waits_for_the_lease_to_run_out(interrupted: Any) -> Non
     assert len(store(interrupted, "two", opstore.LEASE_SECONDS + 1).unfinished()) == 1
 
 
+def test_a_lease_of_a_clock_that_was_wrong_runs_out_at_once(interrupted: Any) -> None:
+    assert len(store(interrupted, "two", -30 * 86_400.0).unfinished()) == 1
+
+
 def test_what_was_handed_out_is_not_handed_out_again(interrupted: Any) -> None:
     mine = store(interrupted, "one")
     assert len(mine.unfinished()) == 1
