@@ -56,13 +56,15 @@ class Excerpt:
     size: int
 
 
-def read_bounded(path: pathlib.Path, *, offset: int | None = None, limit: int = 4_000_000) -> Excerpt:
+def read_bounded(path: pathlib.Path, *, offset: int | None = None, limit: int = 4_000_000, follow: bool = True) -> Excerpt:
     """At most `limit` bytes of a file from `offset`; without an offset, its last `limit` bytes.
 
     An offset beyond the end (the file was rotated) starts anew at 0. Bytes that are not UTF-8 come as U+FFFD; a
-    character cut by the limit is left for the next call. Raises OSError when the file cannot be read, or is none (a pipe would never end).
+    character cut by the limit is left for the next call. Raises OSError when the file cannot be read, or is none (a pipe would never end),
+    and without `follow` also when it is a symbolic link.
     """
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # noqa: PTH123 - pathlib cannot open without waiting
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    with open(os.open(path, flags), "rb") as stream:  # noqa: PTH123 - pathlib cannot open without waiting
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))

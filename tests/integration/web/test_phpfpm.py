@@ -240,3 +240,24 @@ def test_where_no_other_user_reaches_the_node_its_own_serves(monkeypatch: pytest
         assert node.ask(port, "code-a").body == f"{os.geteuid()}y".encode()
         node.backend.keep([])
         misc.wait_until(lambda: not node.backend.state()["releases"], timeout=10, what="the end of the release")
+
+
+def test_a_site_cannot_lend_itself_the_rights_of_the_agent(node: backends.Node) -> None:
+    """The directory of its logs is the site's own, and so is what it puts there in the place of a log."""
+    node.stage("code-a", {"index.php": php("echo 1;")})
+    node.start(1, "code-a")
+    private = node.root / "private"
+    private.write_text("the agent's own key")
+    private.chmod(0o600)
+    owner = private.stat().st_uid
+    logs = node.paths.cache / "php" / "log"
+    (logs / "fpm-access.log").unlink()
+    (logs / "fpm-access.log").symlink_to(private)
+    (logs / "zz.php-error.log").symlink_to(private)
+    (logs / "php-fpm.2.php-error.log").symlink_to(node.root / "made")
+    os.utime(private, (4e9, 4e9))  # it looks like the newest of all logs
+    node.start(2, "code-a", max_time=30)
+    assert (private.stat().st_uid, private.stat().st_mode & 0o777) == (owner, 0o600)
+    assert private.read_text() == "the agent's own key"
+    assert not (node.root / "made").exists()
+    assert all("key" not in path.read_text() for path in logs.iterdir() if not path.is_symlink())

@@ -50,7 +50,7 @@ class TestFounding:
         assert first.settings.tls.ca == second.settings.tls.ca == made.call("get_access")["ca"]
         assert first.settings.tls.key != second.settings.tls.key
 
-    def test_members_of_a_cluster_that_nobody_touches_get_new_certificates_in_time(self, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_cluster_that_nobody_touches_gets_new_certificates(self, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patched:
             patched.setattr(authority, "_DAYS", 30)
             made.start()

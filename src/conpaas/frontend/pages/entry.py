@@ -180,7 +180,9 @@ def confirmed(visit: visits.Visit) -> responses.Response:
 def resend(visit: visits.Visit) -> responses.Response:
     """Send the message again; the answer does not tell whether there is such an account."""
     try:
-        visit.frontend.upstreams.nobody.post("/resend_confirmation", {"username": visit.field("username")}, anybody=True, address=visit.address)
+        visit.frontend.upstreams.nobody.post(
+            "/resend_confirmation", {"username": visit.field("username")}, anybody=True, address=visit.address
+        )
     except errors.Unreachable:
         raise
     except errors.ConPaaSError as error:

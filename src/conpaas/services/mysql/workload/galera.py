@@ -115,7 +115,7 @@ def allow_bootstrap(data: pathlib.Path) -> None:
     lines = [line for line in text.splitlines() if not line.startswith("safe_to_bootstrap:")]
     file.write_atomically(path, "\n".join([*lines, "safe_to_bootstrap: 1"]) + "\n", mode=found.st_mode & 0o777)
     if os.geteuid() == 0:
-        os.chown(path, found.st_uid, found.st_gid)
+        os.chown(path, found.st_uid, found.st_gid, follow_symlinks=False)
 
 
 def recovered(log: str) -> Position | None:

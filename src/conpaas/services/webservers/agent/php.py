@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import pathlib
 from collections.abc import Mapping
 from typing import Final
@@ -12,6 +13,7 @@ from conpaas.core import config, errors, file, paths, resources, supervisor
 from conpaas.services.webservers.agent import beside, copying, ports, releases, sessions
 from conpaas.services.webservers.workload import launch, phpfpm
 
+log: Final = logging.getLogger(__name__)
 ERRORS_TOLD: Final = 5
 _LOG_CARRIED_OVER: Final = 256_000
 
@@ -102,14 +104,15 @@ class Php:
 
     def _begin_log(self, log: pathlib.Path) -> int:
         """Begin a release's log with the end of the newest one; returns where its own part begins."""
-        if not log.exists():
+        if log.is_symlink() or not log.exists():
             former = self._newest_log(log)
-            file.write_atomically(log, file.tail(former, _LOG_CARRIED_OVER) if former else "")
-        return log.stat().st_size
+            file.write_atomically(log, _end_of(former) if former else "")
+        return log.lstat().st_size
 
     def _newest_log(self, but: pathlib.Path) -> pathlib.Path | None:
-        logs = [log for log in self._logs.glob("*.php-error.log") if log != but]
-        return max(logs, key=lambda log: log.stat().st_mtime, default=None)
+        """Links are none: the directory is the site's own, and a link may lead to what the site may not read."""
+        logs = [log for log in self._logs.glob("*.php-error.log") if log != but and not log.is_symlink()]
+        return max(logs, key=lambda log: log.lstat().st_mtime, default=None)
 
     # The session handler's files have names that change with their content: code that runs never changes under a release.
 
@@ -129,6 +132,15 @@ class Php:
 
     def _begin(self) -> bytes:
         return _filled("begin.php", {"@SESSIONS@": self._sessions()})
+
+
+def _end_of(former: pathlib.Path) -> str:
+    """What a log ends with; nothing if it is none any more."""
+    try:
+        return file.read_bounded(former, limit=_LOG_CARRIED_OVER, follow=False).text
+    except OSError as error:
+        log.warning("the log of a new release begins empty: %s", error)
+        return ""
 
 
 def _name(stem: str, content: bytes) -> str:

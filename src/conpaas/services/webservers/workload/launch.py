@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pathlib
+import pwd
 import shlex
-import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -31,9 +33,23 @@ def write(script: pathlib.Path, environment: Mapping[str, str], argv: Sequence[s
 
 
 def give(path: pathlib.Path, user: str | None) -> None:
-    """Make a user the owner of a file, where the caller may."""
+    """Make a user the owner of a file, where the caller may. A link is not followed: somebody else may have put it there."""
     if user is not None and os.geteuid() == 0:
-        shutil.chown(path, user, user)
+        owner = pwd.getpwnam(user)
+        os.chown(path, owner.pw_uid, grp.getgrnam(user).gr_gid, follow_symlinks=False)
+
+
+def begin_log(path: pathlib.Path, user: str | None) -> None:
+    """Have a log that `user` writes to. Its directory may be that user's, so only a file of this one name is kept: what else is in its
+    place is removed, lest it be a way to a file of the caller's."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        found = None
+    if found is not None and (not stat.S_ISREG(found.st_mode) or found.st_nlink > 1):
+        path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644))
+    give(path, user)
 
 
 def as_user(argv: Sequence[str], user: str | None) -> list[str]:

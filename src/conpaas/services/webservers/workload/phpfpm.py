@@ -70,8 +70,7 @@ class PhpFpm:
             launch.give(pool.socket.parent, pool.user)
         for log in (pool.access_log, pool.error_log, pool.php_error_log):
             log.parent.mkdir(parents=True, exist_ok=True)
-            log.touch()
-            launch.give(log, pool.user)
+            launch.begin_log(log, pool.user)
         configuration = pool.directory / "fpm.conf"
         file.write_atomically(configuration, render(pool))
         command = self._command(pool, configuration)

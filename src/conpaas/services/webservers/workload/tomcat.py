@@ -9,7 +9,6 @@ import http.client
 import json
 import pathlib
 import re
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -74,14 +73,13 @@ class Tomcat:
         for name in ("conf", "temp", "work", "logs", "none"):
             (instance.base / name).mkdir(parents=True, exist_ok=True)
             launch.give(instance.base / name, instance.user)
-        instance.access_log.touch()
-        launch.give(instance.access_log, instance.user)
+        launch.begin_log(instance.access_log, instance.user)
         conf = instance.base / "conf"
         file.write_atomically(conf / "server.xml", render(instance))
         file.write_atomically(conf / "catalina.properties", self._properties())
         file.write_atomically(conf / "logging.properties", _LOGGING)
         file.write_atomically(conf / "context.xml", '<?xml version="1.0" encoding="UTF-8"?>\n<Context />\n')
-        shutil.copyfile(self._default("web.xml"), conf / "web.xml")
+        file.write_atomically(conf / "web.xml", self._default("web.xml").read_bytes())
         return supervisor.Daemon(
             name=instance.name,
             argv=launch.write(
