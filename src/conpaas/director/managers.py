@@ -25,6 +25,7 @@ class Callers:
     """Clients by the role, user and application of the server they expect; the least recently made are closed.
 
     Connections to managers are kept; an agent is asked once whether it is there, and a connection kept to each would only cost memory.
+    When the Director's certificate was renewed they are made anew, as the one that they began with ends some day.
     """
 
     def __init__(self, credentials: Callable[[], identity.Credentials], *, connect_timeout: float = PROBE_CONNECT_TIMEOUT) -> None:
@@ -32,20 +33,31 @@ class Callers:
         self._connect_timeout = connect_timeout
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, int, int], client.RpcClient] = {}
+        self._written = 0
 
     def get(self, role: str, uid: int, aid: int) -> client.RpcClient:
         """The client for the machines of one role of one application."""
         key = (role, uid, aid)
+        credentials = self._credentials()
         with self._lock:
+            self._present(credentials)
             found = self._clients.get(key)
             if found is None:
                 kept = role == inventory.MANAGER
                 expect = identity.expect_manager(uid, aid) if kept else identity.expect_agent(uid, aid)
-                found = client.RpcClient(self._credentials(), expect, connect_timeout=self._connect_timeout, keep_alive=kept)
+                found = client.RpcClient(credentials, expect, connect_timeout=self._connect_timeout, keep_alive=kept)
                 self._clients[key] = found
                 if len(self._clients) > MAX_CLIENTS:
                     self._clients.pop(next(iter(self._clients))).close()
             return found
+
+    def _present(self, credentials: identity.Credentials) -> None:
+        """Have clients begin new connections, which present what is on the disk now, if that was written since the last call."""
+        written = credentials.certificate.stat().st_mtime_ns
+        if written != self._written:
+            for known in self._clients.values():
+                known.close()
+        self._written = written
 
     def close(self) -> None:
         """Close all connections."""
