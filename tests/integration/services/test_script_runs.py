@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import pwd
@@ -295,3 +296,49 @@ def test_everything_works_for_an_ordinary_user() -> None:
         assert done.returncode == 0, done.stderr
     finally:
         file.remove_tree(home)
+
+
+FULL_DISK = """
+import errno, sys
+from conpaas.core import file
+
+whole, left = file.write_atomically, {"main.json": 3, "end.json": 3}
+
+def write(path, *arguments, **options):
+    if left.get(path.name, 0):
+        left[path.name] -= 1
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return whole(path, *arguments, **options)
+
+file.write_atomically = write
+from conpaas.services.generic.agent import runner
+runner.main(sys.argv[1:])
+"""
+
+
+def test_a_full_disk_loses_neither_the_end_of_a_script_nor_its_daemons(
+    scripts: Scripts, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runner_on_a_full_disk.py").write_text(FULL_DISK)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(runs, "_RUNNER", "runner_on_a_full_disk")
+    run = scripts.record("until [ -e go ]; do sleep 0.05; done && echo a daemon still says this & exit 3", script="init")
+    scripts.store.launch(run)
+    eventually(lambda: run.note("main"), "the end of the script")
+    assert run.return_code() == 3
+    (pathlib.Path(run.spec.directory) / "go").touch()
+    assert run.wait(20)
+    assert "a daemon still says this" in output(run)
+    assert run.note("end")
+
+
+def test_a_run_can_be_ended_where_nothing_can_be_written(scripts: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = scripts.start(SLEEP)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(file, "write_atomically", full)
+        run.end("interrupt")
+    assert run.wait(20)

@@ -44,7 +44,15 @@ class RotatedLog:
         self._descriptor = self._open()
 
     def descriptor(self) -> int:
-        """The file to append to now."""
+        """The file to append to now; where no new one can be made, the old one."""
+        try:
+            self._follow()
+        except OSError as error:
+            print(f"the log {self._path} is not rotated: {error.strerror}", file=sys.stderr)
+        return self._descriptor
+
+    def _follow(self) -> None:
+        """Go on in a new file if another process began one, or if it is time for one."""
         try:
             current = self._path.stat()
         except FileNotFoundError:
@@ -55,7 +63,6 @@ class RotatedLog:
         elif mine.st_size >= self._limit:
             self._rotate(mine.st_ino)
             self._reopen()
-        return self._descriptor
 
     def close(self) -> None:
         """Close the file."""
@@ -66,8 +73,9 @@ class RotatedLog:
         return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
     def _reopen(self) -> None:
+        fresh = self._open()
         os.close(self._descriptor)
-        self._descriptor = self._open()
+        self._descriptor = fresh
 
     def _rotate(self, inode: int) -> None:
         """Rename the log and its old copies, unless another process has done so since."""

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import IO
+from typing import IO, Any
 
 from conpaas.core import processes
 from conpaas.services.generic import scripts
@@ -23,6 +23,7 @@ from conpaas.services.generic.agent import output, runs
 
 _PR_SET_CHILD_SUBREAPER = 36
 _TICK = 0.1
+_AGAIN = 0.5  # seconds between two tries to write down what did not find room
 _NOT_STARTED = 127
 
 
@@ -37,6 +38,7 @@ class Runner:
         self._child: subprocess.Popen[bytes] | None = None
         self._ending = False
         self._told: set[int] = set()
+        self._unwritten: dict[str, dict[str, Any]] = {}
         self._kill_at = float("inf")
         self._limit_at = time.monotonic() + self._spec.time_limit if self._spec.time_limit else float("inf")
 
@@ -50,11 +52,33 @@ class Runner:
             self._start()
         while self._reap():
             self._check_time()
+            self._write_notes()
             self._pump(self._patience())
         self._pump(0)
         for sink in self._sinks.values():
             sink.close()
-        self._run.write_note("end", at=time.time(), reason=self._run.note("ending").get("reason"))
+        ending = self._run.note("ending") or self._unwritten.get("ending", {})
+        self._note("end", at=time.time(), reason=ending.get("reason"))
+        while self._unwritten:
+            time.sleep(_AGAIN)
+            self._write_notes()
+
+    def _note(self, name: str, **content: Any) -> None:
+        """Write something down; where the disk is full, as soon as there is room. The processes of the run do not suffer from that."""
+        self._unwritten[name] = content
+        self._write_notes()
+
+    def _write_notes(self) -> None:
+        for name, content in list(self._unwritten.items()):
+            try:
+                self._run.write_note(name, **content)
+            except FileNotFoundError:  # the whole run was removed: nobody wants to know any more
+                self._unwritten.clear()
+                return
+            except OSError as error:
+                print(f"{name}.json cannot be written yet: {error.strerror}", file=sys.stderr)
+                return
+            del self._unwritten[name]
 
     def _listen_to_signals(self) -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -111,7 +135,7 @@ class Runner:
                 self._finish_main(self._child.returncode, None)
 
     def _finish_main(self, return_code: int, error: str | None) -> None:
-        self._run.write_note("main", return_code=return_code, at=time.time(), error=error)
+        self._note("main", return_code=return_code, at=time.time(), error=error)
         if self._run.script.leaves_daemons:
             self._limit_at = float("inf")
         if self._run.script is scripts.Script.INTERRUPT:
@@ -130,7 +154,7 @@ class Runner:
         if now >= self._limit_at:
             self._limit_at = float("inf")
             if not self._ending:
-                self._run.write_note("ending", reason=f"time limit of {self._spec.time_limit:g} s", at=time.time())
+                self._note("ending", reason=f"time limit of {self._spec.time_limit:g} s", at=time.time())
             self._end(at_once=False)
         if not self._ending:
             return
@@ -157,6 +181,8 @@ class Runner:
         """Seconds to wait for output or an ended child; None: until something happens."""
         if self._ending:
             return _TICK
+        if self._unwritten:
+            return _AGAIN
         return None if self._limit_at == float("inf") else max(0.0, self._limit_at - time.monotonic())
 
     def _pump(self, patience: float | None) -> None:

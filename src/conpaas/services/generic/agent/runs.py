@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import logging
 import os
 import pathlib
 import re
@@ -25,6 +26,8 @@ from typing import Any, Final
 
 from conpaas.core import errors, file, misc, processes
 from conpaas.services.generic import scripts
+
+_log = logging.getLogger(__name__)
 
 STREAMS: Final = ("stdout", "stderr")
 MARK: Final = "CONPAAS_RUN_DIR"
@@ -179,7 +182,10 @@ class Run:
         Returns before they have ended; repeating is harmless.
         """
         if not self.note("ending"):
-            self.write_note("ending", reason=reason, at=time.time())
+            try:
+                self.write_note("ending", reason=reason, at=time.time())
+            except OSError as error:  # it may be this very run that has filled the disk
+                _log.warning("run %s is ended, and that cannot be written down: %s", self.id, error)
         pid = self.note("started").get("pid")
         if pid and self._signal_runner(int(pid), signal.SIGUSR1 if at_once else signal.SIGTERM):
             return
