@@ -103,6 +103,23 @@ def test_an_address_that_fails_too_often_has_to_wait() -> None:
     guesses.check("10.0.0.1")
 
 
+def test_whoever_has_many_addresses_has_no_more_tries_for_that() -> None:
+    guesses = throttle.Throttle(lambda: 0.0)
+    for number in range(throttle.FREE):
+        guesses.failed(f"2001:db8::{number + 1:x}")
+    with pytest.raises(errors.Forbidden, match="Too many failed sign-ins"):
+        guesses.check("2001:db8::ffff")
+    guesses.check("2001:db8:0:1::1")
+
+
+def test_failures_of_very_many_addresses_do_not_use_up_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "_MOST", 3)
+    guesses = throttle.Throttle(lambda: 0.0)
+    for number in range(10):
+        guesses.failed(f"10.0.0.{number}")
+    assert guesses.known == 3
+
+
 def test_the_director_is_told_for_whom_something_is_asked(site: Site, grant: sessions.Grant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else one person uses up, for everybody who comes by way of this front-end, what an address may try in an hour."""
     told: list[tuple[str, str]] = []
