@@ -56,7 +56,17 @@ def send_due(director: runtime.Director) -> int:
     if not waiting:
         return 0
     notifier = notify.make(director.config)
-    return sum(_send(director, notifier, notice) for notice in waiting if not director.stopping.is_set())
+    return sum(_attempt(director, notifier, notice) for notice in waiting if not director.stopping.is_set())
+
+
+def _attempt(director: runtime.Director, notifier: notify.Notifier, notice: models.Notice) -> bool:
+    """Send one message; whatever is wrong with it, the others are sent, too."""
+    try:
+        return _send(director, notifier, notice)
+    except Exception as error:
+        log.exception("a message %s to uid %s cannot be made or sent", notice.kind, notice.uid)
+        _postpone(director, notice, type(error).__name__)
+        return False
 
 
 def _send(director: runtime.Director, notifier: notify.Notifier, notice: models.Notice) -> bool:

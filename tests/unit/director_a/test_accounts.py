@@ -380,6 +380,17 @@ def test_unsent_messages_are_tried_again_and_given_up(
         assert session.scalars(sa.select(models.Notice)).all() == []
 
 
+def test_a_message_that_cannot_be_made_holds_up_no_other(director: runtime.Director, alice: models.User, sent: Sent) -> None:
+    """As one that an earlier version has left, which knew less."""
+    with director.database.session() as session:
+        notices.add(session, alice.uid, notices.CREDITS_LOW, {}, director.clock())
+        notices.add(session, alice.uid, notices.CREDITS_ENDED, {"keep_hours": 72}, director.clock())
+    assert notices.send_due(director) == 1
+    assert [subject for _, subject, _ in sent.messages] == ["Your credits are used up"]
+    with director.database.reader() as session:
+        assert [notice.attempts for notice in session.scalars(sa.select(models.Notice))] == [1]
+
+
 def test_one_user_cannot_fill_the_outbox(director: runtime.Director, alice: models.User) -> None:
     with director.database.session() as session:
         for _ in range(100):
