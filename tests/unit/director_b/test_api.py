@@ -275,6 +275,8 @@ def test_managers_act_for_their_own_application_only(started: Any) -> None:
         ({"nodes_info": "[]"}, "at least one node"),
         ({"nodes_info": json.dumps([{"role": "a b"}])}, "invalid role"),
         ({"nodes_info": json.dumps([{"role": "web", "volumes": [{"vol_name": "x%(nope)s", "vol_size": 1}]}])}, "can't be expanded"),
+        ({"nodes_info": json.dumps([{"role": "web", "volumes": [{"vol_name": "%(vm_id)99999s", "vol_size": 1}]}])}, "can't be expanded"),
+        ({"nodes_info": json.dumps([{"role": "web", "volumes": [{"vol_name": "%(vol_size)0999d", "vol_size": 1}]}])}, "can't be expanded"),
         ({"nodes_info": json.dumps([{"role": "web", "volumes": [{"vol_name": "x", "vol_size": 0}]}])}, "not a volume size"),
         ({"nodes_info": json.dumps([{"cloud": "mars"}])}, "Unknown cloud: mars"),
         ({"context": '{"A": "x\\ny"}'}, "line breaks"),

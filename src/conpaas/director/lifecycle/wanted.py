@@ -13,10 +13,13 @@ from conpaas.core import errors, node
 
 MAX_NODES = 200
 MAX_VOLUMES = 16
+_LONGEST_TEMPLATE = 256
 _KEY = re.compile(r"[A-Za-z0-9._:-]{1,100}\Z")
 _ROLE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _CLOUD = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _DEVICE = re.compile(r"[A-Za-z0-9]{1,16}\Z")
+_PADDED = re.compile(r"%(?!%|\([a-z_]{1,16}\)[sd])")
+"""What is more than a field's value in a %-template: a width of many digits would fill the memory."""
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
 _SERVICE_TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
@@ -32,6 +35,10 @@ class WantedVolume:
     def name_for(self, vmid: str) -> str:
         """The volume's own name once the machine it belongs to is known (`osd-%(vm_id)s` → `osd-i123`)."""
         fields = {"vm_id": vmid, "vol_size": self.vol_size, "dev_name": self.dev_name or "", "vol_name": "volume"}
+        if len(self.vol_name) > _LONGEST_TEMPLATE or _PADDED.search(self.vol_name.replace("%%", "")):
+            raise errors.InvalidArgument(
+                f"Volume name template {self.vol_name[:200]!r} can't be expanded: it may hold fields such as %(vm_id)s."
+            )
         try:
             name = self.vol_name % fields
         except (KeyError, ValueError, TypeError) as error:
