@@ -281,3 +281,22 @@ def test_a_file_whose_name_did_not_come_to_the_disk_is_fetched_again(web: Web, t
         files.get("op1", "0-Archive", f"{web.url}/x", 10, lambda: None)
     assert written
     assert files.get("op1", "0-Archive", f"{web.url}/x", 10, lambda: None)[0] == "x"
+
+
+def test_the_files_of_one_manifest_together_are_bounded(web: Web, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "MAX_TOGETHER", 25)
+    files = fetch.Files(tmp_path, fetcher())
+    web.answers["/x"] = content(b"0123456789")
+    for number in range(2):
+        files.get("op1", f"{number}-Archive", f"{web.url}/x", 10, lambda: None)
+    with pytest.raises(errors.TooLarge, match="together"):
+        files.get("op1", "2-Archive", f"{web.url}/x", 10, lambda: None)
+    files.get("op2", "0-Archive", f"{web.url}/x", 10, lambda: None)
+
+
+def test_fetched_files_leave_room_on_the_disk(web: Web, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conpaas.core.file.free_bytes", lambda _: fetch.RESERVE - 1)
+    web.answers["/x"] = content(b"x")
+    with pytest.raises(errors.StorageFull, match="disk of the Director"):
+        fetch.Files(tmp_path, fetcher()).get("op1", "0-Archive", f"{web.url}/x", 10, lambda: None)
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))

@@ -31,6 +31,10 @@ TOTAL_TIMEOUT: Final = 300.0
 REDIRECTS: Final = 5
 MAX_SCRIPT: Final = 64 * 1024
 MAX_FILE: Final = 500 * 1024 * 1024
+MAX_TOGETHER: Final = 4 * 1024 * 1024 * 1024
+"""Bytes of all files of one manifest."""
+RESERVE: Final = 512 * 1024 * 1024
+"""Bytes that stay free on the Director's disk, which its database is on, too."""
 _CHUNK: Final = 256 * 1024
 _SAFE: Final = "/?%:@!$&'()*+,;=~"
 """What stays as it is in a path or query."""
@@ -259,6 +263,12 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"[:200]
 
 
+def _check_room(directory: pathlib.Path, wanted: Callable[[], None]) -> None:
+    wanted()
+    if file.free_bytes(directory) < RESERVE:
+        raise errors.StorageFull("The disk of the Director has no room for more files of manifests.", hint="Try again later.")
+
+
 class Files:
     """The fetched files of deployments under way, one directory per operation."""
 
@@ -272,7 +282,16 @@ class Files:
         label = target.with_name(f"{name}.name")
         if not (target.exists() and label.exists()):
             label.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file.write_atomically(label, self._fetcher.fetch(url, target, limit, wanted))
+            left = MAX_TOGETHER - sum(path.stat().st_size for path in label.parent.iterdir())
+            try:
+                name = self._fetcher.fetch(url, target, min(limit, left), lambda: _check_room(label.parent, wanted))
+            except errors.TooLarge as error:
+                if left >= limit:
+                    raise
+                raise errors.TooLarge(
+                    f"The files of a manifest can have {MAX_TOGETHER} bytes together; {shown(url)} exceeds that."
+                ) from error
+            file.write_atomically(label, name)
         return label.read_text(encoding="utf-8"), target
 
     def discard(self, owner: str) -> None:
