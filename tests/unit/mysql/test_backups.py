@@ -153,6 +153,22 @@ class TestSchedule:
         assert len(listed(made)) == 1
         assert made.call("get_backup_schedule")["next"] > time.time()
 
+    def test_one_that_is_changed_while_a_backup_begins_stays_changed(self, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        made.call("set_backup_schedule", schedule="0 3 * * *", keep=3)
+        plan = made.manager.settings["backup_schedule"]
+        made.manager.settings["backup_schedule"] = {**plan, "next": time.time() - 1}
+        begin = made.manager._begin_backup
+        told: list[Any] = []
+
+        def begins(caller: Any) -> Any:
+            told.append(made.call("set_backup_schedule", schedule="0 5 * * *", keep=9))
+            return begin(caller)
+
+        monkeypatch.setattr(made.manager, "_begin_backup", begins)
+        made.pass_time(10)
+        assert told
+        assert made.call("get_backup_schedule") == told[0]
+
     @pytest.mark.parametrize("schedule", ["nonsense", "61 * * * *", "* * * *"])
     def test_what_is_none(self, made: Any, schedule: str) -> None:
         with pytest.raises(errors.RemoteError, match="schedule"):

@@ -257,7 +257,8 @@ class BackupCalls(base.MySQLBase):
                 self._begin_backup("schedule")
             except errors.WrongState:
                 return  # somebody was faster; it is still due
-            self.settings[_SCHEDULE] = {**plan, "next": self._following(plan["schedule"])}
+            if self.get_backup_schedule() == plan:  # nobody has set another one meanwhile
+                self.settings[_SCHEDULE] = {**plan, "next": self._following(plan["schedule"])}
             return
         if time.monotonic() >= self._logs_due:
             self._logs_due = time.monotonic() + self._log_period
