@@ -217,15 +217,22 @@ def test_methods_and_bodies_reach_scripts(site: Site):
 
 def test_scripts_know_the_client_and_the_host(site: Site):
     server = site.shown(
-        "/", headers={"Host": "www.Example.org:8123", "X-Forwarded-For": "10.9.8.7", "Proxy": "http://evil", "X-Real-IP": "1.1.1.1"}
+        "/",
+        headers={
+            "Host": "www.Example.org:8123",
+            "X-Forwarded-For": "10.9.8.7",
+            "X-Forwarded-Host": "evil.example",
+            "X-Forwarded-Proto": "https",
+            "X-Real-IP": "1.1.1.1",
+            "Proxy": "http://evil",
+        },
     )["server"]
     assert server["HTTP_HOST"] == "www.example.org:8123"
     assert server["SERVER_NAME"] == "www.example.org"
     assert server["REMOTE_ADDR"].startswith("127.")
-    assert server["HTTP_X_REAL_IP"] == server["REMOTE_ADDR"]
     assert server["HTTP_X_FORWARDED_FOR"] == f"10.9.8.7, {server['REMOTE_ADDR']}"
-    assert (server["HTTP_X_FORWARDED_PROTO"], server["HTTP_X_FORWARDED_HOST"]) == ("http", "www.example.org:8123")
-    assert not server.get("HTTP_PROXY"), "httpoxy"
+    assert server["HTTP_X_FORWARDED_PROTO"] == "http"
+    assert not {"HTTP_X_REAL_IP", "HTTP_X_FORWARDED_HOST", "HTTP_PROXY"} & set(server), "what anybody may claim (the last is httpoxy)"
     assert "HTTPS" not in server
 
 
