@@ -390,6 +390,7 @@ def furthest(positions: Mapping[str, Mapping[str, Any]], uuid: str, order: Seque
     if not known:
         told = "; ".join(f"{key} has {found.get('uuid')}:{found.get('seqno')}" for key, found in sorted(positions.items()))
         raise errors.OperationFailed(
-            f"No node has the data of this cluster ({uuid}): {told}.", hint="restore a backup, or remove the service and add it anew"
+            f"No node has the data of this cluster ({uuid}): {told}.",
+            hint="restore a backup, into a new service if this one does not run, or remove it and add it anew",
         )
     return max(known, key=lambda key: (known[key], -order.index(key)))
