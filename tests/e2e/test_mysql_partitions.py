@@ -61,8 +61,10 @@ def busy(database: databases.Database, accounts: bank.Bank) -> Iterator[None]:
         accounts.verify(name, lambda statement, ip=ip: database.ask(ip, f"{statement.replace('FROM ', 'FROM shop.')}"))
 
 
-def wait_cut(database: databases.Database, *members: str) -> None:
-    """Wait until these members notice that they are cut off."""
+def wait_cut(database: databases.Database, switch: partitions.Switch, *members: str) -> None:
+    """Wait until these members notice that they are cut off; stopped ones take nothing anyway, and are soon replaced."""
+    if switch.obstacle:
+        return
     platforms.until(lambda: not any(databases.takes_writes(database.platform, ip) for ip in members), f"{members} take no writes")
 
 
@@ -72,7 +74,7 @@ def test_the_writer_is_cut_off_from_the_other_members(database: databases.Databa
         lonely = database.writer()
         with switch.cut(database.platform, database.others(lonely), [lonely]):
             accounts.goes_on()
-            wait_cut(database, lonely)
+            wait_cut(database, switch, lonely)
             accounts.goes_on()
             assert database.writer() != lonely
             print(f"the writer is cut off from the others: {accounts.longest:.2f} s without a transfer")
@@ -87,7 +89,7 @@ def test_the_writer_is_cut_off_from_everybody(database: databases.Database, acco
         with switch.cut(database.platform, rest, [lonely]):
             accounts.goes_on()
             print(f"the writer is cut off from everybody: {accounts.longest:.2f} s without a transfer")
-            wait_cut(database, lonely)
+            wait_cut(database, switch, lonely)
             platforms.until(lambda: lonely not in database.addresses().values(), f"{lonely} is replaced")
             accounts.goes_on()
         assert accounts.longest < BOUND, accounts.errors
@@ -99,7 +101,7 @@ def test_each_member_is_alone_for_a_moment(database: databases.Database, account
     with busy(database, accounts):
         members = list(database.addresses().values())
         with switch.cut(database.platform, [], *([one] for one in members)):
-            wait_cut(database, *members)
+            wait_cut(database, switch, *members)
         accounts.goes_on()
         print(f"each was alone for a moment: {accounts.longest:.2f} s without a transfer")
     assert database.repairs() == before
@@ -113,7 +115,7 @@ def test_each_member_is_alone_for_long(database: databases.Database, accounts: b
     with busy(database, accounts):
         members = list(database.addresses().values())
         with switch.cut(database.platform, [], *([one] for one in members)):
-            wait_cut(database, *members)
+            wait_cut(database, switch, *members)
             accounts.goes_on()
             assert sum(databases.takes_writes(database.platform, one) for one in members) == 1
         accounts.goes_on()
@@ -128,7 +130,7 @@ def test_the_majority_is_cut_off_from_everybody_else(database: databases.Databas
         lost = database.others(reached)
         rest = [vm["ip"] for vm in database.platform.vms() if vm["ip"] not in lost]
         with switch.cut(database.platform, rest, lost):
-            wait_cut(database, reached)
+            wait_cut(database, switch, reached)
             platforms.until(lambda: not set(lost) & set(database.addresses().values()), f"{lost} are replaced")
             database.settle(3)
         print(f"the majority was cut off: {accounts.longest:.2f} s without a transfer")
