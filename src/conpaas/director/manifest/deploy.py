@@ -22,7 +22,8 @@ from typing import Any, BinaryIO, Final
 import sqlalchemy as sa
 
 from conpaas.core import errors, node, operations, services
-from conpaas.core.operations import OperationKind, State, Step
+from conpaas.core.operations import OperationKind, Step
+from conpaas.core.states import State
 from conpaas.director import inventory, managers, models, opstore
 from conpaas.director.lifecycle import applications
 from conpaas.director.lifecycle import parts as lifecycle_parts
@@ -206,34 +207,26 @@ class Deployments(applications.Applications):
 
     def _stop(self, part: Part) -> None:
         """Until the service is stopped."""
-        for _ in range(ROUNDS):
-            state = part.talk.settled(part.sid)
-            if state is State.STOPPED:
-                return
-            if "stop" in part.progress:
-                part.talk.follow(part.progress["stop"])
-            if "stop" in part.progress or state is not State.RUNNING:
-                raise errors.OperationFailed(f"It is in state {state}: {part.talk.reason(part.sid)}")
-            part.op.note(f"{part.label}: stopping it, as it is set up")
-            begun = part.talk.ask("stop_service", service_id=part.sid)
-            if begun is not None:
-                part.keep(stop=begun)
-        raise errors.OperationFailed("Its manager does not stay reachable.")
+        self._bring(part, "stop", State.STOPPED, lambda state: state is State.RUNNING, "stopping it, as it is set up")
 
     def _start(self, part: Part) -> None:
         """Until the service runs. It is started once; whether that happened before a crash, its state tells."""
+        self._bring(part, "start", State.RUNNING, lambda state: state is not State.ERROR, "starting it", cloud=self._cloud(part))
+
+    def _bring(self, part: Part, verb: str, wanted: State, may: Callable[[State], bool], told: str, **arguments: Any) -> None:
+        """Have the service in the state `wanted`. It is asked for once, from a state in which it `may` be; raises OperationFailed."""
         for _ in range(ROUNDS):
             state = part.talk.settled(part.sid)
-            if state is State.RUNNING:
+            if state is wanted:
                 return
-            if "start" in part.progress:
-                part.talk.follow(part.progress["start"])
-            if "start" in part.progress or state is State.ERROR:
+            if verb in part.progress:
+                part.talk.follow(part.progress[verb])
+            if verb in part.progress or not may(state):
                 raise errors.OperationFailed(f"It is in state {state}: {part.talk.reason(part.sid)}")
-            part.op.note(f"{part.label}: starting it")
-            begun = part.talk.ask("start_service", service_id=part.sid, cloud=self._cloud(part))
+            part.op.note(f"{part.label}: {told}")
+            begun = part.talk.ask(f"{verb}_service", service_id=part.sid, **arguments)
             if begun is not None:
-                part.keep(start=begun)
+                part.keep(**{verb: begun})
         raise errors.OperationFailed("Its manager does not stay reachable.")
 
     def _grow(self, part: Part) -> None:
